@@ -1,0 +1,33 @@
+"""The graph IR: what a model is, in one canonical form.
+
+    graph = load("model.onnx")
+    save(graph, "copy.onnx")
+"""
+
+from planish.ir.dim import Dim, Expr, Shape, symbol
+from planish.ir.emit import emit
+from planish.ir.errors import GraphError
+from planish.ir.graph import Graph, Node, Use, Value, constant
+from planish.ir.load import load
+from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
+
+__all__ = [
+    "DType",
+    "Dim",
+    "Expr",
+    "Graph",
+    "GraphError",
+    "Node",
+    "OpaqueType",
+    "OptionalType",
+    "SequenceType",
+    "Shape",
+    "TensorType",
+    "Type",
+    "Use",
+    "Value",
+    "constant",
+    "emit",
+    "load",
+    "symbol",
+]

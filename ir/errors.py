@@ -1,0 +1,25 @@
+"""The one error of the IR: says what is wrong, at which node, and shows the nodes around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planish.ir.graph import Node
+
+
+class GraphError(Exception):
+    """A model or graph that is not valid.
+
+    `message` is one sentence fit for a user; `str()` adds the node and, where it stands in a graph, its neighbours.
+    """
+
+    def __init__(self, message: str, node: Node | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.node = node
+
+    def __str__(self) -> str:
+        if self.node is None:
+            return self.message
+        return f"{self.message}\n{self.node.describe()}"

@@ -1,0 +1,117 @@
+"""Keeping types up to date: once over a loaded graph, then only where a rewrite changed something."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from planish.ir.dim import Dim
+from planish.ir.errors import GraphError
+from planish.ir.graph import ELEMENTS, Graph, Node, Value
+from planish.ir.ops import reference
+from planish.ir.ops.table import OPERATORS
+from planish.ir.types import DType, TensorType, Type, refine
+
+_LIMITS = {DType.INT64: 2**63, DType.INT32: 2**31, DType.BOOL: 2}
+
+
+def infer(node: Node) -> bool:
+    """Bring the types and elements of a node's results up to date; whether anything new is known.
+
+    Raises GraphError when the operands cannot be right for the operator.
+    """
+    entry = OPERATORS.get(node.op)
+    if entry is None or entry.infer is None:
+        types = reference.infer(node)
+    else:
+        types = entry.infer(node)
+    news = False
+    for result, type in zip(node.results, types, strict=False):
+        old = result.type
+        if old is None:
+            if type is not None:
+                result.type = type
+                news = True
+        elif type is not None and type is not old:
+            result.type = refine(old, type)
+            news = news or result.type != old
+    if entry is not None and entry.elements is not None and node.results:
+        news = _learn(node.results[0], entry.elements(node)) or news
+    return news
+
+
+def infer_graph(graph: Graph) -> None:
+    """Types for every value of a graph and of those nested in it."""
+    for node in graph.nodes:
+        for nested in node.graphs:
+            infer_graph(nested)
+        infer(node)
+
+
+def refresh(nodes: Iterable[Node]) -> list[Node]:
+    """Bring the given nodes up to date and whatever reads what they change; the nodes about which more is known now."""
+    queue = deque(nodes)
+    changed: list[Node] = []
+    while queue:
+        node = queue.popleft()
+        if node.graph is None or node is node.graph.returns:
+            owner = node.graph.owner if node.graph is not None else None
+            if owner is not None:
+                queue.append(owner)
+            continue
+        if infer(node):
+            changed.append(node)
+            for result in node.results:
+                queue.extend(result.users)
+    return changed
+
+
+def inherit(new: Value, old: Value) -> bool:
+    """Tell `new` what is known of `old`, which it replaces; whether it knows more than `old` did."""
+    old_type, old_elements = old.type, old.elements
+    new.type = _join(new.type, old_type)
+    if new.elements is None:
+        new.elements = old_elements
+    return new.type != old_type or new.elements != old_elements or new.constant is not None
+
+
+def _join(known: Type | None, news: Type | None) -> Type | None:
+    return refine(known, news)
+
+
+def _learn(value: Value, elements: tuple[Dim, ...] | None) -> bool:
+    if elements is None or elements == value.elements or len(elements) > ELEMENTS:
+        return False
+    limit = _LIMITS.get(value.dtype) if value.dtype is not None else None
+    if limit is None or any(isinstance(dim, int) and not -limit <= dim < limit for dim in elements):
+        return False
+    if value.elements is not None and len(value.elements) == len(elements):
+        elements = tuple([a if isinstance(a, int) else b for a, b in zip(value.elements, elements, strict=True)])
+        if elements == value.elements:
+            return False
+    value.elements = elements
+    return True
+
+
+def check(node: Node) -> None:
+    """Raise GraphError when what the operands say contradicts what is recorded of the results."""
+    entry = OPERATORS.get(node.op)
+    types = reference.infer(node) if entry is None or entry.infer is None else entry.infer(node)
+    for result, type in zip(node.results, types, strict=False):
+        if contradicts(result.type, type):
+            raise GraphError(f"{result} is recorded as {result.type} and inferred as {type}", node)
+
+
+def contradicts(a: Type | None, b: Type | None) -> bool:
+    """Whether no value can be of both types."""
+    if a is None or b is None:
+        return False
+    if not isinstance(a, TensorType) or not isinstance(b, TensorType):
+        return type(a) is not type(b)
+    if a.dtype != b.dtype:
+        return True
+    if a.shape is None or b.shape is None:
+        return False
+    if len(a.shape) != len(b.shape):
+        return True
+    return any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a.shape, b.shape, strict=True))

@@ -1,0 +1,317 @@
+"""ModelProto -> Graph: one canonical form, with what no pass needs kept for emit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import networkx as nx
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, inliner
+
+from planish.ir.dim import Dim, fresh_symbol, symbol
+from planish.ir.errors import GraphError
+from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
+from planish.ir.infer import infer
+from planish.ir.load_tensor import Folder, count_of, load_sparse, load_tensor
+from planish.ir.ops import forms, schema
+from planish.ir.tensor import Spool, Tensor
+from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
+
+ORIGIN = "planish.origin"
+_CONSTANTS_OVERRIDABLE_SINCE_IR = 4
+
+
+class Source(NamedTuple):
+    """What emit needs to write a node as it came: its proto, and the operands that it was loaded with."""
+
+    proto: onnx.NodeProto
+    operands: tuple[Value | None, ...]
+
+
+def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal["keep", "inline"] = "keep") -> Graph:
+    """Load a model from a file or a ModelProto, which is not changed.
+
+    functions: "keep" leaves calls of model-local functions as operators of which nothing is known; "inline" replaces
+    them by their bodies, so that passes see inside. External weights are referred to, not read.
+    Raises GraphError naming the file and what is wrong with it.
+    """
+    if isinstance(model, onnx.ModelProto):
+        proto, folder = onnx.ModelProto(), Folder(None, model.graph.name or "model")
+        proto.CopyFrom(model)
+    else:
+        path = Path(model)
+        proto, folder = read_model(path), Folder(path.parent, str(path))
+    if not proto.HasField("graph"):
+        raise GraphError(f"{folder.origin}: holds no graph, so it is not an ONNX model")
+    _check_opsets(proto, folder)
+    if functions == "inline" and len(proto.functions):
+        proto = inliner.inline_local_functions(proto)
+    try:
+        graph = _Loader(proto, folder).load()
+    except _OutOfOrder:
+        graph = _Loader(proto, folder, sort=True).load()
+    graph.model = proto
+    return graph
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The protobuf in a file, external data left where it is."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise GraphError(f"{path}: is not an ONNX model, or is cut off (protobuf cannot parse it)") from None
+    return proto
+
+
+def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
+    newest = schema.newest_versions()
+    if not proto.opset_import and proto.ir_version >= 3:  # noqa: PLR2004  IR 3 brought opset imports
+        raise GraphError(f"{folder.origin}: imports no operator set, so its operators have no meaning")
+    for opset in proto.opset_import:
+        domain = "" if opset.domain == "ai.onnx" else opset.domain
+        if domain in newest and opset.version > newest[domain]:
+            raise GraphError(
+                f"{folder.origin}: uses opset {opset.version} of {domain or 'ai.onnx'}, and the installed onnx "
+                f"{schema.onnx_version()} knows up to {newest[domain]}; upgrade onnx"
+            )
+
+
+class _OutOfOrder(Exception):
+    """A node reads what no earlier one makes."""
+
+
+class _Scope:
+    """Names that a node may read: those of its graph so far, then those around it."""
+
+    def __init__(self, parent: _Scope | None = None) -> None:
+        self.values: dict[str, Value] = {}
+        self.parent = parent
+
+    def find(self, name: str) -> Value | None:
+        scope: _Scope | None = self
+        while scope is not None:
+            found = scope.values.get(name)
+            if found is not None:
+                return found
+            scope = scope.parent
+        return None
+
+
+class _Loader:
+    def __init__(self, proto: onnx.ModelProto, folder: Folder, *, sort: bool = False) -> None:
+        self.proto = proto
+        self.sort = sort
+        self.folder = folder
+        self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import} or {"": 1}
+        self.listed_constants = proto.ir_version < _CONSTANTS_OVERRIDABLE_SINCE_IR
+        self.functions = {(f.domain, f.name, f.overload) for f in proto.functions}
+        self.forms: dict[tuple[str, str, str], tuple[str, bool]] = {}
+
+    def load(self) -> Graph:
+        return self.graph(self.proto.graph, None, Graph(self.proto.graph.name, self.opsets))
+
+    def graph(self, proto: onnx.GraphProto, parent: _Scope | None, graph: Graph) -> Graph:
+        scope = _Scope(parent)
+        graph.source = proto
+        if parent is None:
+            self.main = graph
+        self.interface(proto, graph, scope, nested=parent is not None)
+        infos = {info.name: info for info in proto.value_info}
+        for node in self.in_order(proto.node) if self.sort else proto.node:
+            self.node(node, graph, scope, infos)
+        outputs: list[Value] = []
+        for output in proto.output:
+            found = scope.find(output.name)
+            if found is None:
+                raise self.error(f"output {output.name!r} of graph {proto.name!r} is made by no node")
+            outputs.append(found)
+        graph.set_results(outputs, [output.name for output in proto.output])
+        return graph
+
+    def interface(self, proto: onnx.GraphProto, graph: Graph, scope: _Scope, nested: bool) -> None:
+        tensors: dict[str, Tensor] = {}
+        for initializer in proto.initializer:
+            self.define(tensors, initializer.name)
+            tensors[initializer.name] = load_tensor(initializer, self.folder)
+        for sparse in proto.sparse_initializer:
+            self.define(tensors, sparse.values.name)
+            tensors[sparse.values.name] = load_sparse(sparse, self.folder)
+        if any(not tensor.in_memory for tensor in tensors.values()):
+            self.main.spool = self.main.spool or Spool()
+        for info in proto.input:
+            self.define(scope.values, info.name)
+            if self.listed_constants and info.name in tensors:
+                continue
+            value = graph.add_input(info.name, self.type(info.type, nested, info.name), tensors.get(info.name))
+            value.source = info
+            scope.values[info.name] = value
+        for name, tensor in tensors.items():
+            if name in scope.values:
+                graph.initializers[scope.values[name]] = None
+            else:
+                scope.values[name] = graph.add_initializer(name, tensor)
+
+    def node(self, proto: onnx.NodeProto, graph: Graph, scope: _Scope, infos: Mapping[str, onnx.ValueInfoProto]) -> None:
+        values = scope.values
+        names = proto.input
+        operands = tuple([(values.get(n) or self.find(n, scope, proto)) if n else None for n in names]) if names else ()
+        results = tuple(proto.output)
+        attributes: Mapping[str, Attribute] = {}
+        if len(proto.attribute):
+            attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
+        op, plain = self.form(proto)
+        if not plain:
+            raised = forms.raise_form(
+                proto.domain, proto.op_type, self.opsets.get(proto.domain, 0), operands, attributes, results
+            )
+            op, operands, attributes = raised
+        node = Node(op, operands, attributes, results, proto.name)
+        node.source = Source(proto, node.operands)
+        if len(proto.metadata_props):
+            node.origin = origin_of(proto)
+        graph.insert(node)
+        if op == "Constant":
+            self.constant(node)
+        else:
+            self.infer(node)
+        for name, result in zip(results, node.results, strict=True):
+            if name:
+                if name in values:
+                    raise self.error(f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})")
+                values[name] = result
+                if name in infos:
+                    result.source = infos[name]
+                    if result.type is None:
+                        result.type = self.type(infos[name].type, True, name)
+
+    def form(self, proto: onnx.NodeProto) -> tuple[str, bool]:
+        """The key of a node's operator, and whether its version is the canonical one."""
+        name = (proto.domain, proto.op_type, proto.overload)
+        found = self.forms.get(name)
+        if found is None:
+            domain = "" if proto.domain == "ai.onnx" else proto.domain
+            local = name in self.functions
+            known = None if local else forms.form(domain, proto.op_type, self.opsets.get(domain, 0))
+            key = schema.key_of(domain, proto.op_type, overload=proto.overload)
+            if known is None and domain in schema.STANDARD_DOMAINS:
+                key = schema.foreign_key(key)
+            found = self.forms[name] = (key, known is None or known.plain)
+        return found
+
+    def infer(self, node: Node) -> None:
+        try:
+            infer(node)
+        except GraphError as error:
+            raise GraphError(f"{self.folder.origin}: {error.message}", node) from None
+
+    def constant(self, node: Node) -> None:
+        name, value = next(iter(node.attributes.items()), ("", 0))
+        tensor = value if isinstance(value, Tensor) else forms.constant_tensor(name, value)
+        if tensor is None or len(node.results) != 1:
+            raise self.error(f"the Constant {node.label} holds no value")
+        node.result.set_constant(tensor)
+
+    def attribute(self, proto: AttributeProto, scope: _Scope) -> Attribute:
+        plain = schema.decode_plain(proto) if not proto.ref_attr_name else None
+        if plain is not None:
+            return plain
+        if proto.type == AttributeProto.TENSOR:
+            return load_tensor(proto.t, self.folder)
+        if proto.type == AttributeProto.SPARSE_TENSOR:
+            return load_sparse(proto.sparse_tensor, self.folder)
+        if proto.type == AttributeProto.GRAPH:
+            return self.graph(proto.g, scope, Graph(proto.g.name))
+        if proto.type == AttributeProto.GRAPHS:
+            return tuple([self.graph(g, scope, Graph(g.name)) for g in proto.graphs])
+        return OpaqueAttribute(proto)
+
+    def type(self, proto: onnx.TypeProto, only_rank: bool, name: str) -> Type | None:
+        """A declared type. Inside the graph only element type and rank are believed: exporters get dims wrong."""
+        kind = proto.WhichOneof("value")
+        if kind == "tensor_type":
+            if not proto.tensor_type.elem_type:
+                return None
+            if proto.tensor_type.elem_type not in DType.__members__.values():
+                raise self.error(f"value {name!r} has the element type {proto.tensor_type.elem_type}, which onnx lacks")
+            dtype = DType(proto.tensor_type.elem_type)
+            if not proto.tensor_type.HasField("shape"):
+                return TensorType(dtype)
+            dims = [self.dim(dim, only_rank) for dim in proto.tensor_type.shape.dim]
+            if count_of(tuple([dim for dim in dims if isinstance(dim, int)])) is None:
+                raise self.error(f"the dims {dims} of {name!r} overflow 64 bits")
+            return TensorType(dtype, tuple(dims))
+        if kind == "sequence_type":
+            return SequenceType(self.type(proto.sequence_type.elem_type, only_rank, name))
+        if kind == "optional_type":
+            return OptionalType(self.type(proto.optional_type.elem_type, only_rank, name))
+        return None if kind is None else OpaqueType(proto.SerializeToString())
+
+    def dim(self, proto: onnx.TensorShapeProto.Dimension, only_rank: bool) -> Dim:
+        if not only_rank:
+            if proto.HasField("dim_value") and proto.dim_value >= 0:
+                return proto.dim_value
+            if proto.dim_param and not proto.dim_param.startswith("?"):
+                return symbol(proto.dim_param)
+        return fresh_symbol(self.main.fresh_name())
+
+    def find(self, name: str, scope: _Scope, proto: onnx.NodeProto) -> Value:
+        found = scope.find(name)
+        if found is None and not self.sort:
+            raise _OutOfOrder
+        if found is None:
+            raise self.error(f"node {proto.name or proto.op_type!r} reads {name!r}, which nothing defines")
+        return found
+
+    def define(self, names: Mapping[str, object], name: str) -> None:
+        if name in names:
+            raise self.error(f"value {name!r} is defined twice")
+
+    def in_order(self, nodes: Sequence[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+        """The nodes, each behind those whose results it reads; ties as they stand."""
+        made = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+        order: nx.DiGraph[int] = nx.DiGraph()
+        order.add_nodes_from(range(len(nodes)))
+        for index, node in enumerate(nodes):
+            order.add_edges_from((made[name], index) for name in _reads(node) if name in made)
+        try:
+            return [nodes[i] for i in nx.lexicographical_topological_sort(order)]
+        except nx.NetworkXUnfeasible:
+            cycle = nx.find_cycle(order)
+            names = " -> ".join(nodes[edge[0]].name or nodes[edge[0]].op_type for edge in [*cycle, cycle[0]])
+            raise self.error(f"the graph has a cycle: {names}") from None
+
+    def error(self, message: str) -> GraphError:
+        return GraphError(f"{self.folder.origin}: {message}")
+
+
+def _reads(node: onnx.NodeProto) -> Iterable[str]:
+    """The names that a node reads, those that its nested graphs capture among them."""
+    if not len(node.attribute):
+        return node.input
+    names = list(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs) if attribute.type in _GRAPHS else ():
+            for inner in graph.node:
+                names += _reads(inner)
+            names += [output.name for output in graph.output]
+    return names
+
+
+_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
+def origin_of(proto: onnx.NodeProto) -> tuple[str, ...]:
+    """The nodes that an earlier run of planish made this one from."""
+    for entry in proto.metadata_props:
+        if entry.key == ORIGIN:
+            return tuple(entry.value.split("\n"))
+    return ()

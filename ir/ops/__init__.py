@@ -1,0 +1,1 @@
+"""What each operator means: its schema, its types, its value on constants, its effects."""

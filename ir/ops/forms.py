@@ -1,0 +1,315 @@
+"""One form of each operator: from any opset version to the newest (`raise_form`) and back (`lower_form`).
+
+The canonical form is the newest version's. An old version is raised where that only moves an attribute to an operand or
+drops what had no effect; where its meaning differs it keeps its version in its key ("Softmax-11") and no pass mistakes
+it for the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from planish.ir.errors import GraphError
+from planish.ir.graph import Attribute, Node, Value, constant
+from planish.ir.ops import schema
+from planish.ir.tensor import ArrayTensor, Tensor
+from planish.ir.types import DType, TensorType
+
+
+class Moved(NamedTuple):
+    """An attribute that became an operand at version `since`."""
+
+    attribute: str
+    index: int
+    since: int
+
+
+_AXES_18 = (Moved("axes", 1, 18),)
+_REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+_MOVED: Mapping[str, tuple[Moved, ...]] = {
+    "Squeeze": (Moved("axes", 1, 13),),
+    "Unsqueeze": (Moved("axes", 1, 13),),
+    "ReduceSum": (Moved("axes", 1, 13),),
+    **{f"Reduce{name}": _AXES_18 for name in _REDUCTIONS},
+    "Split": (Moved("split", 1, 13),),
+    "Slice": (Moved("starts", 1, 10), Moved("ends", 2, 10), Moved("axes", 3, 10)),
+    "Pad": (Moved("pads", 1, 11), Moved("value", 2, 11)),
+    "Clip": (Moved("min", 1, 11), Moved("max", 2, 11)),
+    "TopK": (Moved("k", 1, 10),),
+    "Reshape": (Moved("shape", 1, 5),),
+    "Dropout": (Moved("ratio", 1, 12),),
+}
+# Operators whose meaning changed at a version in a way that their schemas do not show, or not fully.
+_MEANING_SINCE: Mapping[str, int] = {
+    "BatchNormalization": 7,
+    "Cast": 6,
+    "DFT": 20,
+    "Dropout": 7,
+    "GRU": 7,
+    "GridSample": 20,
+    "GroupNormalization": 21,
+    "LSTM": 7,
+    "PRelu": 7,
+    "Pad": 2,
+    "RNN": 7,
+    "Resize": 11,
+    "RoiAlign": 16,
+    "Scan": 9,
+    "Tile": 6,
+    "Upsample": 9,
+}
+_FLATTENING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))
+_FLATTENING_UNTIL = 13
+_IGNORED = frozenset(("consumed_inputs",))
+
+
+class Form(NamedTuple):
+    """How one version of an operator relates to the canonical one."""
+
+    version: int
+    plain: bool
+    moved: tuple[Moved, ...]
+    dropped: Mapping[str, schema.Plain | None]
+    changed_defaults: frozenset[str]
+    comparable: bool
+
+
+class Raised(NamedTuple):
+    op: str
+    operands: tuple[Value | None, ...]
+    attributes: Mapping[str, Attribute]
+
+
+@cache
+def form(domain: str, op_type: str, opset: int) -> Form | None:
+    """None for an operator that onnx does not know at that opset."""
+    here = schema.at(domain, op_type, opset)
+    newest = schema.newest(schema.key_of(domain, op_type))
+    if here is None or newest is None:
+        return None
+    moved = tuple(m for m in _MOVED.get(op_type, ()) if not domain and here.since_version < m.since)
+    old, new = schema.defaults_of(here), schema.defaults_of(newest)
+    moved_names = {m.attribute for m in moved}
+    dropped = {name: old.get(name) for name in here.attributes if name not in newest.attributes}
+    dropped = {name: value for name, value in dropped.items() if name not in moved_names}
+    changed = {name for name in here.attributes if name in newest.attributes and old.get(name) != new.get(name)}
+    required = {name for name, a in newest.attributes.items() if a.required and name not in here.attributes}
+    comparable = not required and (domain != "" or here.since_version >= _MEANING_SINCE.get(op_type, 1))
+    same = here.since_version == newest.since_version
+    flattening = op_type in _FLATTENING and here.since_version < _FLATTENING_UNTIL
+    batch = op_type == "BatchNormalization" and here.max_output != newest.max_output
+    split = op_type == "Split" and "num_outputs" not in here.attributes
+    plain = same or (comparable and not (moved or dropped or changed or flattening or batch or split))
+    return Form(here.since_version, plain, moved, dropped, frozenset(changed), comparable)
+
+
+def raise_form(
+    domain: str,
+    op_type: str,
+    opset: int,
+    operands: tuple[Value | None, ...],
+    attributes: Mapping[str, Attribute],
+    results: Sequence[str],
+) -> Raised:
+    """The canonical key, operands and attributes of a node as a model of that opset writes it."""
+    key = schema.key_of(domain, op_type)
+    found = form(domain, op_type, opset)
+    if found is None or found.plain:
+        return Raised(key, operands, attributes)
+    old = Raised(schema.key_of(domain, op_type, found.version), operands, attributes)
+    if not found.comparable or not _same_meaning(found, op_type, attributes, results):
+        return old
+    if op_type in _FLATTENING:
+        axis = _last_axis(operands, attributes.get("axis", 1))
+        return old if axis is None else Raised(key, operands, {**attributes, "axis": axis})
+    if op_type == "Split" and "num_outputs" not in attributes and "split" not in attributes and len(operands) == 1:
+        return Raised(key, operands, {**attributes, "num_outputs": len(results)})
+    raised = list(operands)
+    left = dict(attributes)
+    for moved in found.moved:
+        value = left.pop(moved.attribute, None)
+        operand = _operand(op_type, moved, value, operands)
+        if value is not None and operand is None:
+            return old
+        raised += [None] * (moved.index + 1 - len(raised))
+        raised[moved.index] = operand
+    while raised and raised[-1] is None:
+        raised.pop()
+    return Raised(key, tuple(raised), left)
+
+
+def constant_tensor(name: str, value: Attribute) -> Tensor | None:
+    """What a Constant holds that spells its value as an attribute of numbers or strings."""
+    dtype = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if name in dtype and isinstance(value, (int, float, tuple)):
+        return ArrayTensor(np.array(value, dtype[name]))
+    if name in ("value_string", "value_strings") and isinstance(value, (str, bytes, tuple)):
+        return ArrayTensor(np.array(value, np.object_))
+    return None
+
+
+def lower_form(node: Node, opset: int) -> Raised:
+    """Operator, operands and attributes of a node as a model of that opset writes them.
+
+    Raises GraphError, naming the operator, when the opset has no way to say it.
+    """
+    domain, op_type, version, _ = schema.parse_key(node.op)
+    target = schema.at(domain, op_type, opset)
+    if version:
+        if target is None or target.since_version != version:
+            raise GraphError(f"{op_type} keeps its meaning of opset {version}, which opset {opset} cannot express", node)
+        return Raised(op_type, node.operands, node.attributes)
+    found = form(domain, op_type, opset)
+    if target is None or found is None:
+        if schema.newest(node.op) is None:
+            return Raised(op_type, node.operands, node.attributes)
+        raise GraphError(f"opset {opset} has no operator {op_type}", node)
+    if found.plain and found.version == _newest_version(node.op):
+        return Raised(op_type, node.operands, node.attributes)
+    if not found.comparable:
+        raise GraphError(f"{op_type} means something else in opset {opset}", node)
+    if op_type in _FLATTENING and _lacks_last_axis(node, opset):
+        raise GraphError(f"{op_type} over an axis that is not the last needs opset {_FLATTENING_UNTIL}", node)
+    operands, attributes = _lower_moved(node, found, opset)
+    return Raised(op_type, operands, _lower_attributes(node, attributes, found, opset))
+
+
+def lowest_opset(node: Node, least: int) -> int:
+    """The lowest opset, at least `least`, that can express a node; raises GraphError when none can."""
+    failure: GraphError | None = None
+    for opset in range(least, schema.NEWEST_OPSET + 1):
+        try:
+            lowered = lower_form(node, opset)
+            check_types(node, lowered, opset)
+        except GraphError as error:
+            failure = error
+        else:
+            return opset
+    raise failure or GraphError(f"no opset from {least} on can express {node.op}", node)
+
+
+def check_types(node: Node, lowered: Raised, opset: int) -> None:
+    """Raise GraphError when the opset's version of the operator does not take the operands' types."""
+    domain, op_type, *_ = schema.parse_key(node.op)
+    target = schema.at(domain, op_type, opset)
+    if target is None:
+        return
+    if len(lowered.operands) > target.max_input:
+        raise GraphError(f"{op_type} takes {target.max_input} operands in opset {opset}", node)
+    for index, operand in enumerate(lowered.operands):
+        if operand is None or operand.dtype is None:
+            continue
+        allowed = schema.allowed_types(domain, op_type, opset, index)
+        if allowed is not None and f"tensor({_ONNX_NAMES.get(operand.dtype, operand.dtype.name.lower())})" not in allowed:
+            raise GraphError(f"{op_type} takes no {operand.dtype.name.lower()} operand in opset {opset}", node)
+
+
+_ONNX_NAMES = {DType.FLOAT: "float", DType.DOUBLE: "double"}
+
+
+def _same_meaning(found: Form, op_type: str, attributes: Mapping[str, Attribute], results: Sequence[str]) -> bool:
+    for name, default in found.dropped.items():
+        if name in attributes and name not in _IGNORED and attributes[name] != default:
+            return False
+    if op_type in _FLATTENING:
+        return True
+    if any(name not in attributes for name in found.changed_defaults):
+        return False
+    return op_type != "BatchNormalization" or not any(results[1:])
+
+
+def _operand(op_type: str, moved: Moved, value: Attribute | None, operands: tuple[Value | None, ...]) -> Value | None:
+    """The operand that says what the attribute said; None when it was absent or its type is not known."""
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return constant(np.array([value], np.int64))
+    if isinstance(value, float):
+        dtype = DType.FLOAT if op_type == "Dropout" else operands[0].dtype if operands and operands[0] else None
+        return None if dtype is None else constant(np.array(value, dtype.numpy))
+    if isinstance(value, tuple) and all(isinstance(element, int) for element in value):
+        return constant(np.array(value, np.int64))
+    return None
+
+
+def _last_axis(operands: tuple[Value | None, ...], axis: Attribute | None) -> int | None:
+    """`axis` when it is known to be the last one, over which flattening changes nothing."""
+    rank = operands[0].rank if operands and operands[0] is not None else None
+    if rank is None or not isinstance(axis, int):
+        return None
+    return axis if axis in (rank - 1, -1) else None
+
+
+def _lacks_last_axis(node: Node, opset: int) -> bool:
+    return opset < _FLATTENING_UNTIL and _last_axis(node.operands, node.attribute("axis")) is None
+
+
+def _lower_moved(
+    node: Node, found: Form, opset: int
+) -> tuple[tuple[Value | None, ...], dict[str, Attribute]]:
+    operands = list(node.operands)
+    attributes = dict(node.attributes)
+    for moved in found.moved:
+        operand = node.operand(moved.index)
+        if operand is None:
+            continue
+        if operand.constant is None:
+            raise GraphError(f"{node.op} with computed {moved.attribute} needs opset {moved.since}, not {opset}", node)
+        attributes[moved.attribute] = _attribute(node.op, moved, operand)
+        operands[moved.index] = None
+    while operands and operands[-1] is None:
+        operands.pop()
+    return tuple(operands), attributes
+
+
+def _attribute(op: str, moved: Moved, operand: Value) -> Attribute:
+    tensor = operand.constant
+    if tensor is None or not isinstance(operand.type, TensorType):
+        raise GraphError(f"{op} needs {moved.attribute} as a constant")
+    if tensor.dtype.is_float:
+        return float(tensor.array().astype(np.float64).reshape(-1)[0])
+    return tensor.ints()[0] if moved.attribute == "k" else tensor.ints()
+
+
+def _lower_attributes(
+    node: Node, attributes: Mapping[str, Attribute], found: Form, opset: int
+) -> dict[str, Attribute]:
+    lowered: dict[str, Attribute] = {}
+    names = _names(node, opset)
+    for name, value in attributes.items():
+        if name in names:
+            lowered[name] = value
+        elif name == "num_outputs" and value == len(node.results):
+            continue
+        elif name not in _IGNORED and value != schema.default(node.op, name) and not _had_no_effect(node, name, value):
+            raise GraphError(f"{node.op} with {name}={value} has no form in opset {opset}", node)
+    for name in found.changed_defaults:
+        default = schema.default(node.op, name)
+        if name not in lowered and default is not None:
+            lowered[name] = default
+    return lowered
+
+
+def _names(node: Node, opset: int) -> Sequence[str]:
+    domain, op_type, *_ = schema.parse_key(node.op)
+    target = schema.at(domain, op_type, opset)
+    return () if target is None else tuple(target.attributes)
+
+
+def _had_no_effect(node: Node, name: str, value: Attribute) -> bool:
+    """Whether an attribute that only old versions know was written with the value that changes nothing."""
+    domain, op_type, *_ = schema.parse_key(node.op)
+    for opset in range(schema.NEWEST_OPSET, 0, -1):
+        old = schema.at(domain, op_type, opset)
+        if old is not None and name in old.attributes:
+            return schema.defaults_of(old).get(name) == value
+    return False
+
+
+def _newest_version(key: str) -> int:
+    newest = schema.newest(key)
+    return newest.since_version if newest is not None else 0

@@ -1,0 +1,3 @@
+from planish.ir.ops.operator import Operator
+
+OPERATORS: dict[str, Operator] = {}

@@ -1,0 +1,38 @@
+"""The operator table: one entry an operator, gathered from the families."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planish.ir.graph import Node
+from planish.ir.ops import control, elementwise, indexing, linear, normalization, pooling, quantization, reduction, schema, shape
+from planish.ir.ops.operator import Operator
+
+OPERATORS: Mapping[str, Operator] = {
+    **control.OPERATORS,
+    **elementwise.OPERATORS,
+    **indexing.OPERATORS,
+    **linear.OPERATORS,
+    **normalization.OPERATORS,
+    **pooling.OPERATORS,
+    **quantization.OPERATORS,
+    **reduction.OPERATORS,
+    **shape.OPERATORS,
+}
+_PLAIN = Operator()
+
+
+def lookup(op: str) -> Operator:
+    """The entry of an operator; an empty one, to which onnx's own knowledge applies, when planish has no rules for it."""
+    return OPERATORS.get(op, _PLAIN)
+
+
+def is_pure(node: Node) -> bool:
+    """Whether the node may be merged with its equal and dropped when unread: no randomness, no state, no side effect.
+
+    An operator that onnx does not know is taken to have effects.
+    """
+    entry = OPERATORS.get(node.op, _PLAIN)
+    if entry.pure is not None:
+        return entry.pure(node)
+    return schema.is_deterministic(node.op) is True

@@ -1,0 +1,185 @@
+"""Tensors of constants: an array in memory, or a stretch of a file that is read only when a pass asks for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from planish.ir.errors import GraphError
+from planish.ir.types import Array, DType
+
+_CHUNK = 4 << 20
+
+
+class Tensor:
+    """A constant: element type, static shape, and elements on demand. Never changed once made."""
+
+    __slots__ = ("_ints", "dtype", "shape")
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...]) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self._ints: tuple[int, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in a file; packed types (4, 6 and 2 bits) rounded up to whole bytes, strings by their own length."""
+        return (self.size * self.dtype.bits + 7) // 8
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading the elements costs no file access."""
+        return True
+
+    @property
+    def identity(self) -> object:
+        """Equal for two tensors that are known to hold the same bytes without reading them."""
+        return id(self)
+
+    def array(self) -> Array:
+        """The elements, shape `shape`; not to be written to."""
+        raise NotImplementedError
+
+    def fresh_array(self) -> Array:
+        """The elements in an array of the caller's own."""
+        return self.array().copy()
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """The elements as ONNX lays them out in raw_data (little endian, packed), a few MiB at a time."""
+        data = raw_bytes(self.array())
+        for start in range(0, len(data), _CHUNK):
+            yield data[start : start + _CHUNK]
+
+    def ints(self) -> tuple[int, ...]:
+        """The elements of an integer or bool tensor, flattened."""
+        if self._ints is None:
+            self._ints = tuple(int(element) for element in self.array().ravel().tolist())
+        return self._ints
+
+
+class ArrayTensor(Tensor):
+    """Elements held in memory."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Array) -> None:
+        super().__init__(DType.of(array), array.shape)
+        self._array = array
+
+    def array(self) -> Array:
+        return self._array
+
+
+class FileTensor(Tensor):
+    """Elements in a file, at `offset`, as ONNX external data lays them out; read anew at each `array()`."""
+
+    __slots__ = ("file", "length", "offset")
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...], file: Path | Spool, offset: int) -> None:
+        super().__init__(dtype, shape)
+        self.file = file
+        self.offset = offset
+        self.length = self.nbytes
+
+    @property
+    def in_memory(self) -> bool:
+        return False
+
+    @property
+    def identity(self) -> object:
+        return (self.file, self.offset, self.length)
+
+    def array(self) -> Array:
+        if self.dtype.bits % 8:
+            return unpack(b"".join(self.raw_chunks()), self.dtype, self.shape)
+        array = np.empty(self.shape, self.dtype.numpy.newbyteorder("<"))
+        view = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+        start = 0
+        for chunk in self.raw_chunks():
+            view[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return array
+
+    def fresh_array(self) -> Array:
+        return self.array()
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        handle = os.dup(self.file.fileno()) if isinstance(self.file, Spool) else os.open(self.file, os.O_RDONLY)
+        try:
+            done = 0
+            while done < self.length:
+                chunk = os.pread(handle, min(_CHUNK, self.length - done), self.offset + done)
+                if not chunk:
+                    raise GraphError(f"{self.file} ended while a weight was read from it; was it changed meanwhile?")
+                done += len(chunk)
+                yield chunk
+        finally:
+            os.close(handle)
+
+
+class Spool:
+    """An unnamed temporary file that takes large results of passes, so that memory holds one of them at a time."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="planish-")
+        self._end = 0
+
+    def put(self, array: Array) -> Tensor:
+        data = raw_bytes(array)
+        offset = self._end
+        self._file.seek(offset)
+        self._file.write(data)
+        self._file.flush()
+        self._end += len(data)
+        return FileTensor(DType.of(array), array.shape, self, offset)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+def raw_bytes(array: Array) -> bytes | memoryview:
+    """The elements as raw_data: little endian, row major, packed where a type takes less than a byte."""
+    dtype = DType.of(array)
+    if dtype is DType.STRING:
+        raise TypeError("strings have no raw form")
+    if dtype.bits % 8:
+        return pack(array, dtype)
+    array = np.ascontiguousarray(array)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+
+
+def pack(array: Array, dtype: DType) -> bytes:
+    """Elements of 2, 4 or 6 bits, the first in the lowest bits."""
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    bits = (codes[:, None] >> np.arange(dtype.bits, dtype=np.uint8)) & 1
+    return np.packbits(bits.reshape(-1).astype(np.uint8), bitorder="little").tobytes()
+
+
+def unpack(data: bytes, dtype: DType, shape: tuple[int, ...]) -> Array:
+    """The inverse of `pack`."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: count * dtype.bits]
+    weights = (1 << np.arange(dtype.bits)).astype(np.uint8)
+    codes = (bits.reshape(count, dtype.bits) * weights).sum(axis=1).astype(np.uint8)
+    if dtype in (DType.INT4, DType.INT2):
+        sign = np.uint8(1 << (dtype.bits - 1))
+        return ((codes ^ sign).astype(np.int16) - int(sign)).astype(np.int8).astype(dtype.numpy).reshape(shape)
+    if dtype in (DType.UINT4, DType.UINT2):
+        return codes.astype(dtype.numpy).reshape(shape)
+    return codes.view(dtype.numpy).reshape(shape)

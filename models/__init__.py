@@ -1,0 +1,1 @@
+"""Graphs to try planish on: small nets built by name, and real pretrained models (`planish.models.zoo`)."""

@@ -1,0 +1,325 @@
+"""An arm of a benchmark: one model in a process of its own, asked for one block of runs at a time.
+
+Two sessions in one process disturb each other, as do idle ones whose threads still spin; so an arm answers only once
+its threads are quiet. Requests and replies are pickles behind their length, on the pipes between a process and its own
+child.
+"""
+
+import gc
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, BinaryIO, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planish.runtime.errors import SessionError
+from planish.runtime.providers import Target
+from planish.runtime.session import Binding, Feed, Session
+
+_END = object()
+_LENGTH = struct.Struct(">Q")
+_SIGKILL = 9
+_SETTLE_STEP_SECONDS = 0.002
+_SETTLE_LIMIT_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Open:
+    model: str
+    target: Target
+    config: Mapping[str, str]
+    feeds: Sequence[Mapping[str, Feed]]
+    """What the runs rotate through; empty to create the session and no more."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    creation_seconds: float
+    first_run_seconds: float
+    """NaN without feeds."""
+    placement: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Answered with why the feeds cannot be bound, or with nothing."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Timed runs, after one that is not: at least `runs` and at least `seconds` of them."""
+
+    bound: bool
+    start: int
+    """Which of the feeds comes first."""
+    runs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Weigh:
+    """Asks for the memory."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In bytes; None where the system does not tell (it is Linux that does)."""
+
+    baseline: int | None
+    """Resident before the session was created: the interpreter, numpy and ONNX Runtime."""
+    peak: int | None
+    """The highest resident size since then (VmHWM)."""
+    proportional: int | None
+    """Now, each shared page counted by its share (PSS)."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    message: str
+
+
+Request = Open | Bind | Block | Weigh
+
+
+class _Worker:
+    """The child's side."""
+
+    def __init__(self) -> None:
+        self._baseline: int | None = None
+        self._session: Session | None = None
+        self._feeds: tuple[Mapping[str, Feed], ...] = ()
+        self._bindings: tuple[Binding, ...] = ()
+
+    def answer(self, request: Request) -> object:
+        match request:
+            case Open():
+                return self._open(request)
+            case Bind():
+                return self._bind()
+            case Block():
+                return self._block(request)
+            case Weigh():
+                status = Path("/proc/self/status")
+                return Memory(
+                    self._baseline, _proc_bytes(status, "VmHWM"), _proc_bytes(status.with_name("smaps_rollup"), "Pss")
+                )
+
+    def _open(self, request: Open) -> Opened:
+        self._feeds = tuple(request.feeds)
+        self._baseline = _proc_bytes(Path("/proc/self/status"), "VmRSS")
+        _reset_peak()
+        self._session = Session(request.model, request.target, request.config)
+        first = float("nan")
+        if self._feeds:
+            start = time.perf_counter()
+            self._session.run(self._feeds[0])
+            first = time.perf_counter() - start
+        return Opened(self._session.creation_seconds, first, self._session.placement())
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise SessionError("no model is open yet")
+        return self._session
+
+    def _bind(self) -> str | None:
+        try:
+            self._bindings = tuple(map(self._opened().bind, self._feeds))
+        except SessionError as error:
+            return str(error)
+        return None
+
+    def _block(self, request: Block) -> NDArray[np.float64]:
+        runs = self._runs(request.bound)
+        seconds: list[float] = []
+        position = request.start
+        runs[position % len(runs)]()  # brings back into the caches what the other arms drove out
+        deadline = time.perf_counter() + request.seconds
+        while len(seconds) < request.runs or time.perf_counter() < deadline:
+            run = runs[position % len(runs)]
+            position += 1
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return np.asarray(seconds)
+
+    def _runs(self, bound: bool) -> list[Callable[[], object]]:
+        if bound:
+            return [binding.run for binding in self._bindings]
+        session = self._opened()
+        return [lambda feeds=feeds: session.run(feeds) for feeds in self._feeds]
+
+
+def main() -> None:
+    """Answers requests on standard input until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    gc.disable()  # no collection in the middle of a run
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not break the replies
+    worker = _Worker()
+    _write(replies, None)
+    while (request := _read(sys.stdin.buffer)) is not _END:
+        try:
+            reply = worker.answer(cast("Request", request))
+        except SessionError as error:
+            reply = Failure(str(error))
+        _settle()
+        _write(replies, reply)
+
+
+def _settle() -> None:
+    """Waits until this process's threads no longer spin, as those of ONNX Runtime do for some 40 ms after a run."""
+    deadline = time.perf_counter() + _SETTLE_LIMIT_SECONDS
+    while time.perf_counter() < deadline:
+        wall, used = time.perf_counter(), time.process_time()
+        time.sleep(_SETTLE_STEP_SECONDS)
+        if time.process_time() - used < 0.2 * (time.perf_counter() - wall):
+            return
+
+
+def _proc_bytes(file: Path, field: str) -> int | None:
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # the peak then counts from the start of the process, where nothing larger was held
+
+
+def _write(stream: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _read(stream: IO[bytes]) -> object:
+    """_END at the end of the stream, cut off or not."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return _END
+    (size,) = _LENGTH.unpack(head)
+    data = stream.read(size)
+    return pickle.loads(data) if len(data) == size else _END
+
+
+class Arm:
+    """The parent's side: starts the child, asks, and always ends it.
+
+    Raises:
+        SessionError: in every method: the child reports a failure, dies, or does not answer within `timeout_seconds`.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], timeout_seconds: float) -> None:
+        self._model = os.fspath(model)
+        self._timeout = timeout_seconds
+        self._replies: queue.Queue[object] = queue.Queue()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by _reap
+        command = [sys.executable, "-P", "-c", "from planish.runtime.arm import main; main()"]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            )
+        except OSError as error:
+            self._errors.close()
+            raise SessionError(f"cannot start a process to run {self._model} in: {error}") from error
+        stream = cast("BinaryIO", self._process.stdout)
+        reader = threading.Thread(target=_receive, args=(stream, self._replies), daemon=True)
+        reader.start()
+        self._finalizer = weakref.finalize(self, _reap, self._process, reader, self._errors)
+        self._reply()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def open(self, target: Target, config: Mapping[str, str], feeds: Sequence[Mapping[str, Feed]]) -> Opened:
+        return cast("Opened", self._ask(Open(self._model, target, config, feeds)))
+
+    def bind(self) -> str | None:
+        """Why inputs and outputs cannot be bound, or None when `block` may be asked for bound runs."""
+        return cast("str | None", self._ask(Bind()))
+
+    def block(self, *, bound: bool, start: int, runs: int, seconds: float) -> NDArray[np.float64]:
+        """The seconds that each run took, in order."""
+        return cast("NDArray[np.float64]", self._ask(Block(bound, start, runs, seconds)))
+
+    def memory(self) -> Memory:
+        return cast("Memory", self._ask(Weigh()))
+
+    def _ask(self, request: Request) -> object:
+        try:
+            _write(cast("BinaryIO", self._process.stdin), request)
+        except OSError as error:
+            raise self._died() from error
+        return self._reply()
+
+    def _reply(self) -> object:
+        try:
+            reply = self._replies.get(timeout=self._timeout)
+        except queue.Empty:
+            self.close()
+            raise SessionError(
+                f"the process that runs {self._model} did not answer within {self._timeout:g} s and was ended: "
+                "allow a longer timeout, or look for an operator that hangs"
+            ) from None
+        if reply is _END:
+            raise self._died()
+        if isinstance(reply, Failure):
+            raise SessionError(reply.message)
+        return reply
+
+    def _died(self) -> SessionError:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        self.close()
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        words = f": {lines[-1].strip()}" if lines else ", and said nothing"
+        memory = "; is there enough memory for it?" if code == -_SIGKILL else ""
+        return SessionError(f"the process that runs {self._model} ended with {how}{words}{memory}")
+
+
+def _receive(stream: IO[bytes], replies: "queue.Queue[object]") -> None:
+    """The thread's work: a queue can be read with a timeout on every system, a pipe cannot."""
+    while (reply := _read(stream)) is not _END:
+        replies.put(reply)
+    replies.put(_END)
+
+
+def _reap(process: "subprocess.Popen[bytes]", reader: threading.Thread, errors: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    reader.join()
+    for stream in (process.stdin, process.stdout, errors):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:
+                continue  # what was left in the buffer has no reader any more
