@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar, Union
 
 from planish.ir.dim import Dim
@@ -64,6 +66,9 @@ class Value:
     @property
     def use_count(self) -> int:
         return sum(self._users.values())
+
+    def uses_by(self, node: Node) -> int:
+        return self._users.get(node, 0)
 
     @property
     def is_used(self) -> bool:
@@ -225,7 +230,8 @@ class Graph:
     Nested graphs (`owner` is their node) read values of the graphs around them directly.
     """
 
-    def __init__(self, name: str = "", opset_imports: Mapping[str, int] | None = None) -> None:
+    def __init__(self, name: str = "", opset_imports: Mapping[str, int] | None = None, outer: Graph | None = None) -> None:
+        """`outer`: the graph that one of its nodes will nest this one in."""
         self.name = name
         self.opset_imports: dict[str, int] = dict(opset_imports or {})
         self.inputs: tuple[Value, ...] = ()
@@ -235,6 +241,8 @@ class Graph:
         self.owner: Node | None = None
         self.source: object = None
         self.model: object = None
+        self.path: Path | None = None
+        self.data_files: tuple[Path, ...] = ()
         self.spool: Spool | None = None
         self.version = 0
         self.returns = Node(RETURN, results=0)
@@ -242,7 +250,8 @@ class Graph:
         self._head: Node | None = None
         self._tail: Node | None = None
         self._count = 0
-        self._fresh = 0
+        self._erased = False
+        self._fresh: Iterator[int] = itertools.count(1) if outer is None else outer._fresh
 
     # What is there
 
@@ -287,9 +296,7 @@ class Graph:
 
     def fresh_name(self) -> str:
         """A name for an extent of which nothing is known; no model can hold it."""
-        root = self.root
-        root._fresh += 1
-        return f"?{root._fresh}"
+        return f"?{next(self._fresh)}"
 
     # The interface, laid down once by whoever builds the graph
 
@@ -313,14 +320,14 @@ class Graph:
 
     def insert(self, node: Node, before: Node | None = None) -> None:
         """Put a node before another one of this graph, or at the end; a node that is elsewhere moves here."""
+        if before is not None and before.graph is not self:
+            raise GraphError(f"cannot insert {node.op} before {before.label}, which is not in this graph", node)
+        if before is node:
+            return
         if node.graph is not None:
             node.graph._unlink(node)
         else:
-            for operand in node.operands:
-                if operand is not None:
-                    operand._users[node] = operand._users.get(node, 0) + 1
-        if before is not None and before.graph is not self:
-            raise GraphError(f"cannot insert {node.op} before {before.label}, which is not in this graph", node)
+            _acquire(node)
         node.graph = self
         for result in node.results:
             result.graph = self
@@ -370,7 +377,9 @@ class Graph:
         if isinstance(what, Value):
             if what.is_used:
                 raise GraphError(f"cannot erase the constant {what}: it is still read", what.users[0])
-            self.initializers.pop(what, None)
+            if what not in self.initializers or what in self.defaults:
+                raise GraphError(f"cannot erase {what}: it is no constant of graph {self.name!r}")
+            del self.initializers[what]
         else:
             for result in what.results:
                 if result._users:
@@ -430,6 +439,18 @@ def _drop_use(value: Value, user: Node) -> None:
         del value._users[user]
 
 
+def _acquire(node: Node) -> None:
+    """Make the uses of a node that is in no graph, and those that erasing it took from what is nested in it."""
+    for operand in node.operands:
+        if operand is not None:
+            operand._users[node] = operand._users.get(node, 0) + 1
+    for nested in node.graphs:
+        if nested._erased:
+            nested._erased = False
+            for inner in (*nested.nodes, nested.returns):
+                _acquire(inner)
+
+
 def _release(node: Node) -> None:
     """Take back every use that a node, and what is nested in it, makes."""
     for operand in node.operands:
@@ -437,5 +458,6 @@ def _release(node: Node) -> None:
             _drop_use(operand, node)
     for nested in node.graphs:
         if nested.owner is node:
+            nested._erased = True
             for inner in (*nested.nodes, nested.returns):
                 _release(inner)

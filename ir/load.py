@@ -229,9 +229,9 @@ class _Loader:
         if proto.type == AttributeProto.SPARSE_TENSOR:
             return load_sparse(proto.sparse_tensor, self.folder)
         if proto.type == AttributeProto.GRAPH:
-            return self.graph(proto.g, scope, Graph(proto.g.name))
+            return self.graph(proto.g, scope, Graph(proto.g.name, outer=self.main))
         if proto.type == AttributeProto.GRAPHS:
-            return tuple([self.graph(g, scope, Graph(g.name)) for g in proto.graphs])
+            return tuple([self.graph(g, scope, Graph(g.name, outer=self.main)) for g in proto.graphs])
         return OpaqueAttribute(proto)
 
     def type(self, proto: onnx.TypeProto, only_rank: bool, name: str) -> Type | None:

@@ -256,7 +256,12 @@ class Arm:
     ) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
+        """Kills the child and collects it; happens by itself when the arm is dropped or the interpreter ends."""
         self._finalizer()
 
     def open(self, target: Target, config: Mapping[str, str], feeds: Sequence[Mapping[str, Feed]]) -> Opened:

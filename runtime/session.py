@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -63,6 +63,10 @@ class Argument:
     def is_optional(self) -> bool:
         return self.type.startswith("optional(")
 
+    def is_fixed(self, known: Container[str | None]) -> bool:
+        """Whether this is a tensor whose shape follows from the dims of those names."""
+        return self.is_tensor and all(isinstance(dim, int) or dim in known for dim in self.shape)
+
 
 class Session:
     """A model that ONNX Runtime has opened, with proof that the target's provider runs it.
@@ -85,7 +89,7 @@ class Session:
             model if isinstance(model, bytes) else os.fspath(model), self.label, self.target, config or {}
         )
         self.creation_seconds = time.perf_counter() - start
-        self.opened: InferenceSession = opened
+        self.inference_session: InferenceSession = opened
         self.inputs = tuple(map(_argument, opened.get_inputs()))
         self.outputs = tuple(map(_argument, opened.get_outputs()))
         self.overridable = tuple(map(_argument, opened.get_overridable_initializers()))
@@ -96,7 +100,7 @@ class Session:
 
     def placement(self) -> dict[str, int]:
         """Nodes by ONNX Runtime's provider name, nested graphs included, as assigned before fusion."""
-        return placement(self.opened)
+        return placement(self.inference_session)
 
     def run(self, feeds: Mapping[str, Feed]) -> list[Result]:
         """The outputs in the model's order.
@@ -107,14 +111,14 @@ class Session:
         try:
             if self._raw_outputs:
                 values = {name: self._ort_value(name, feed) for name, feed in feeds.items()}
-                results = self.opened.run_with_ort_values(None, values)
+                results = self.inference_session.run_with_ort_values(None, values)
                 return [self._array(value, argument) for value, argument in zip(results, self.outputs, strict=True)]
             ready = {name: self._ready(name, feed) for name, feed in feeds.items()} if self._raw_inputs else feeds
-            return [_result(value, self.label) for value in self.opened.run(None, ready)]
+            return [_result(value, self.label) for value in self.inference_session.run(None, ready)]
         except SessionError:
             raise
         except Exception as error:  # the module's exceptions share no base but this
-            raise self._failure(feeds, error) from error
+            raise SessionError(self._mismatch(feeds) or f"running {self.label} failed: {reason(error)}") from error
 
     def bind(self, feeds: Mapping[str, Feed]) -> Binding:
         """The same run with inputs and outputs in the provider's memory beforehand: copying them is left out.
@@ -122,12 +126,9 @@ class Session:
         Raises:
             SessionError: as `run`, and for strings and inputs that are not tensors.
         """
-        try:
-            return Binding(self, self._place(feeds))
-        except SessionError:
-            raise
-        except Exception as error:  # the module's exceptions share no base but this
-            raise self._failure(feeds, error) from error
+        if mismatch := self._mismatch(feeds):
+            raise SessionError(mismatch)
+        return Binding(self, self._place(feeds))
 
     def _place(self, feeds: Mapping[str, Feed]) -> dict[str, OrtValue]:
         memory, device = self.target.memory, self.target.device
@@ -149,7 +150,7 @@ class Session:
         if not isinstance(feed, np.ndarray):
             raise SessionError(f"input {name!r} of {self.label}: ONNX Runtime's Python API can bind only tensors")
         element = self._element(name)
-        if element in RAW and feed.dtype != DTYPES[element]:
+        if element in RAW and feed.dtype != DTYPES[element]:  # its bytes would be taken for another type's
             raise SessionError(f"input {name!r} of {self.label} is {DTYPES[element]}, but {feed.dtype} was given")
         try:
             return to_ort_value(feed, element)
@@ -166,52 +167,47 @@ class Session:
             )
         return from_ort_value(value, argument.element)
 
-    def _failure(self, feeds: Mapping[str, Feed], error: Exception) -> SessionError:
-        """The mismatch between the feeds and the inputs where there is one, else ONNX Runtime's own words."""
+    def _mismatch(self, feeds: Mapping[str, Feed]) -> str | None:
         for name in feeds:
             if name not in self._accepts:
                 inputs = ", ".join(item.name for item in self.inputs) or "none"
-                return SessionError(f"{self.label} has no input {name!r}: its inputs are {inputs}")
+                return f"{self.label} has no input {name!r}: its inputs are {inputs}"
         for argument in self.inputs:
             feed = feeds.get(argument.name)
             if feed is None and not argument.is_optional:
-                return SessionError(f"{self.label} needs the input {argument.name!r} ({argument.type})")
+                return f"{self.label} needs the input {argument.name!r} ({argument.type})"
             if isinstance(feed, np.ndarray) and argument.is_tensor and not _same_type(feed, argument):
-                return SessionError(
-                    f"input {argument.name!r} of {self.label} is {argument.dtype}, but {feed.dtype} was given"
-                )
-        return SessionError(f"running {self.label} failed: {reason(error)}")
+                return f"input {argument.name!r} of {self.label} is {argument.dtype}, but {feed.dtype} was given"
+        return None
 
 
 class Binding:
     """Inputs and outputs that stay in the provider's memory; made by `Session.bind`, which has run it once."""
 
     def __init__(self, session: Session, inputs: Mapping[str, OrtValue]) -> None:
-        self._session = session.opened
+        self._session = session.inference_session
         self._label = session.label
         self._binding: IOBinding = self._session.io_binding()
         self._inputs = dict(inputs)  # the binding does not keep them alive
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
-        memory, device = session.target.memory, session.target.device
+        self._memory, self._device = session.target.memory, session.target.device
         for argument in session.outputs:
-            self._binding.bind_output(argument.name, memory, device)
+            self._binding.bind_output(argument.name, self._memory, self._device)
+        known = {dim for argument in session.inputs for dim in argument.shape} - {None}
+        self._varying = [item.name for item in session.outputs if not item.is_fixed(known)]
         self.run()
-        # Where the inputs fix an output's shape, later runs write into the first one's memory, and allocate none.
-        known = {dim for argument in session.inputs for dim in argument.shape if isinstance(dim, str)}
-        outputs = self._binding.get_outputs()
-        self._binding.clear_binding_outputs()
-        for argument, value in zip(session.outputs, outputs, strict=True):
-            if argument.is_tensor and all(isinstance(dim, int) or dim in known for dim in argument.shape):
-                self._binding.bind_ortvalue_output(argument.name, value)
-            else:
-                self._binding.bind_output(argument.name, memory, device)
 
     def run(self) -> None:
+        """Writes into the memory of the run before, but for outputs whose shape the inputs may not fix."""
         try:
+            for name in self._varying:
+                self._binding.bind_output(name, self._memory, self._device)
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # the module's exceptions share no base but this
-            raise SessionError(f"running {self._label} with bound inputs and outputs failed: {reason(error)}") from error
+            raise SessionError(
+                f"running {self._label} with bound inputs and outputs failed: {reason(error)}"
+            ) from error
 
     def outputs(self) -> list[Array]:
         """Copies of the last run's outputs, which must be tensors of numpy's own types."""

@@ -7,9 +7,10 @@ from functools import reduce
 
 import numpy as np
 
-from planish.ir.dim import Dim, floor_div, is_nonnegative
+from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
+from planish.ir.ops import dims
 from planish.ir.ops.broadcast import broadcast
 from planish.ir.ops.operator import Fold, Operator
 from planish.ir.types import Array, DType, TensorType, Type
@@ -39,6 +40,15 @@ def infer_broadcast(node: Node) -> Sequence[Type | None]:
             return (TensorType(first.dtype),)
         shape = broadcast(node, shape, other.shape)
     return (first if shape is first.shape else TensorType(first.dtype, shape),)
+
+
+def _infer_power(node: Node) -> Sequence[Type | None]:
+    """The element type is the base's; the exponent may have another."""
+    base = node.operands[0]
+    found = infer_broadcast(node)[0]
+    if base is None or base.dtype is None:
+        return (None,)
+    return (TensorType(base.dtype, found.shape if isinstance(found, TensorType) else None),)
 
 
 def _infer_compare(node: Node) -> Sequence[Type | None]:
@@ -95,7 +105,7 @@ def _elementwise(apply: Callable[..., Dim | None]) -> Callable[[Node], tuple[Dim
         aligned = _aligned(node)
         if aligned is None:
             return None
-        found = [apply(*dims) for dims in zip(*aligned, strict=True)]
+        found = [apply(*group) for group in zip(*aligned, strict=True)]
         known = tuple([dim for dim in found if dim is not None])
         return known if len(known) == len(found) else None
 
@@ -107,6 +117,10 @@ def elements_same(node: Node) -> tuple[Dim, ...] | None:
     return first.elements if first is not None else None
 
 
+def _elements_mod(node: Node) -> tuple[Dim, ...] | None:
+    return None if node.get_int("fmod") else _elementwise(dims.remainder)(node)
+
+
 def _elements_cast(node: Node) -> tuple[Dim, ...] | None:
     """Only where no element can leave the range: dims fit 64 bits, and 32 bits where they are known."""
     found = elements_same(node)
@@ -116,28 +130,6 @@ def _elements_cast(node: Node) -> tuple[Dim, ...] | None:
     if target is DType.INT32 and all(not isinstance(d, int) or -(2**31) <= d < 2**31 for d in found):
         return found
     return None
-
-
-def _quotient(a: Dim, b: Dim) -> Dim | None:
-    """Integer Div truncates; that is the floor only where both sides are known not to be negative."""
-    if b == 0 or not is_nonnegative(a) or not is_nonnegative(b):
-        return None
-    return floor_div(a, b)
-
-
-def _equal(a: Dim, b: Dim) -> Dim | None:
-    difference = a - b
-    if isinstance(difference, int):
-        return int(difference == 0)
-    if (is_nonnegative(a) and isinstance(b, int) and b < 0) or (is_nonnegative(b) and isinstance(a, int) and a < 0):
-        return 0
-    return None
-
-
-def _select(condition: Dim, x: Dim, y: Dim) -> Dim | None:
-    if isinstance(condition, int):
-        return x if condition else y
-    return x if x == y else None
 
 
 # Values on constants
@@ -255,6 +247,16 @@ def _binary(
     return Operator(infer=infer_broadcast, elements=found, fold=_fold(function), exact=exact)
 
 
+def _extreme(function: Callable[[Array, Array], Array], choose: Callable[[Dim, Dim], Dim | None]) -> Operator:
+    def chosen(first: Dim, *others: Dim) -> Dim | None:
+        found: Dim | None = first
+        for dim in others:
+            found = None if found is None else choose(found, dim)
+        return found
+
+    return Operator(infer_broadcast, _elementwise(chosen), _fold(_variadic(function), nan=False), exact=True)
+
+
 def _comparison(function: Callable[..., Array], elements: Callable[..., Dim | None] | None = None) -> Operator:
     found = None if elements is None else _elementwise(elements)
     return Operator(infer=_infer_compare, elements=found, fold=_fold(function), exact=True)
@@ -263,12 +265,12 @@ def _comparison(function: Callable[..., Array], elements: Callable[..., Dim | No
 _SHAPE_KEEPING = (
     "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Celu Cos Cosh Elu Erf Gelu HardSigmoid HardSwish Hardmax LeakyRelu "
     "LogSoftmax Mish PRelu Selu Shrink Sin Sinh Softmax Softplus Softsign Swish Tan ThresholdedRelu LpNormalization LRN "
-    "InstanceNormalization MeanVarianceNormalization CumSum ReverseSequence Trilu"
+    "InstanceNormalization MeanVarianceNormalization ReverseSequence"
 )
 
 OPERATORS: dict[str, Operator] = {
     **{name: Operator(infer=infer_same) for name in _SHAPE_KEEPING.split()},
-    "Abs": _unary(np.abs, exact=True),
+    "Abs": Operator(infer_same, _elementwise(dims.magnitude), _fold(np.abs), exact=True),
     "Neg": Operator(infer_same, _elementwise(lambda a: -a), _fold(np.negative), exact=True),
     "Sign": _unary(np.sign, exact=True, nan=False),
     "Floor": _unary(np.floor, exact=True),
@@ -277,7 +279,7 @@ OPERATORS: dict[str, Operator] = {
     "Sqrt": _unary(np.sqrt),
     "Reciprocal": _unary(_reciprocal),
     "Relu": _unary(lambda x: np.maximum(x, np.array(0, x.dtype)), exact=True, nan=False),
-    "Not": _unary(np.logical_not, exact=True),
+    "Not": Operator(infer_same, _elementwise(dims.negation), _fold(np.logical_not), exact=True),
     "Exp": _unary(np.exp),
     "Log": _unary(np.log),
     "Tanh": _unary(np.tanh),
@@ -286,28 +288,28 @@ OPERATORS: dict[str, Operator] = {
     "Add": _binary(np.add, lambda a, b: a + b),
     "Sub": _binary(np.subtract, lambda a, b: a - b),
     "Mul": _binary(np.multiply, lambda a, b: a * b),
-    "Div": _binary(_divide, _quotient),
-    "Mod": Operator(infer=infer_broadcast, fold=_fold_mod, exact=True),
-    "Pow": Operator(infer=infer_broadcast, fold=_fold(_power)),
-    "Max": Operator(infer=infer_broadcast, fold=_fold(_variadic(np.maximum), nan=False), exact=True),
-    "Min": Operator(infer=infer_broadcast, fold=_fold(_variadic(np.minimum), nan=False), exact=True),
+    "Div": _binary(_divide, dims.quotient),
+    "Mod": Operator(infer_broadcast, _elements_mod, _fold_mod, exact=True),
+    "Pow": Operator(infer=_infer_power, fold=_fold(_power)),
+    "Max": _extreme(np.maximum, dims.largest),
+    "Min": _extreme(np.minimum, dims.smallest),
     "Sum": Operator(infer=infer_broadcast, fold=_fold(_variadic(np.add))),
     "Mean": Operator(infer=infer_broadcast),
-    "And": _comparison(np.logical_and),
-    "Or": _comparison(np.logical_or),
-    "Xor": _comparison(np.logical_xor),
-    "Equal": _comparison(np.equal, _equal),
-    "Less": _comparison(np.less),
-    "LessOrEqual": _comparison(np.less_equal),
-    "Greater": _comparison(np.greater),
-    "GreaterOrEqual": _comparison(np.greater_equal),
+    "And": _comparison(np.logical_and, dims.both),
+    "Or": _comparison(np.logical_or, dims.either),
+    "Xor": _comparison(np.logical_xor, dims.not_both_alike),
+    "Equal": _comparison(np.equal, dims.equal),
+    "Less": _comparison(np.less, dims.less),
+    "LessOrEqual": _comparison(np.less_equal, dims.less_or_equal),
+    "Greater": _comparison(np.greater, lambda a, b: dims.less(b, a)),
+    "GreaterOrEqual": _comparison(np.greater_equal, lambda a, b: dims.less_or_equal(b, a)),
     "IsNaN": Operator(infer=_infer_bool),
     "IsInf": Operator(infer=_infer_bool),
     "BitwiseAnd": _binary(np.bitwise_and),
     "BitwiseOr": _binary(np.bitwise_or),
     "BitwiseXor": _binary(np.bitwise_xor),
     "BitShift": Operator(infer=infer_broadcast),
-    "Where": Operator(infer=_infer_where, elements=_elementwise(_select), fold=_fold_where, exact=True),
+    "Where": Operator(infer=_infer_where, elements=_elementwise(dims.select), fold=_fold_where, exact=True),
     "Cast": Operator(infer=_infer_cast, elements=_elements_cast, fold=_fold_cast, exact=True),
     "CastLike": Operator(infer=_infer_cast_like, elements=_elements_cast, fold=_fold_cast, exact=True),
     "Identity": Operator(infer_same, elements_same, lambda _, arrays: None if arrays[0] is None else [arrays[0]], exact=True),

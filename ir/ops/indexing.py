@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from planish.ir.dim import Dim, ceil_div, is_nonnegative
+from planish.ir.dim import Dim, ceil_div, is_nonnegative, is_positive
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
+from planish.ir.ops.dims import total
 from planish.ir.ops.operator import Operator, unknown_dim, unknown_shape
 from planish.ir.ops.shape import constant_ints, normalize_axis
 from planish.ir.types import Array, TensorType, Type
@@ -64,15 +66,13 @@ def _fold_concat(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def _split_sizes(node: Node, extent: Dim) -> Sequence[Dim] | None:
-    """Sizes along the axis; the last is smaller when `num_outputs` does not divide the extent."""
-    if node.operand(1) is not None:
-        sizes = constant_ints(node.operand(1))
-        return None if sizes is None or len(sizes) != len(node.results) else sizes
-    count = len(node.results)
-    if not isinstance(extent, int):
-        return None
-    step = -(-extent // count)
-    return [min(step, max(extent - step * i, 0)) for i in range(count)]
+    """Sizes along the axis; the last is what `num_outputs` leaves, and must be something."""
+    count, sizes = len(node.results), node.operand(1)
+    if sizes is not None:
+        return None if sizes.elements is None or len(sizes.elements) != count else sizes.elements
+    step = ceil_div(extent, count)
+    last = extent - step * (count - 1)
+    return (*(step,) * (count - 1), last) if is_positive(last) or last == step else None
 
 
 def _infer_split(node: Node) -> Types:
@@ -80,25 +80,27 @@ def _infer_split(node: Node) -> Types:
     if first is None or first.shape is None:
         return (None if first is None else TensorType(first.dtype),) * len(node.results)
     axis = normalize_axis(node, node.get_int("axis"), len(first.shape))
-    sizes = _split_sizes(node, first.shape[axis]) or [unknown_dim(node) for _ in node.results]
-    if node.operand(1) is not None and _sum(sizes) is not None and isinstance(first.shape[axis], int):
-        if _sum(sizes) != first.shape[axis]:
-            raise GraphError(f"Split of an axis of {first.shape[axis]} into {list(sizes)}", node)
+    sizes = _split_sizes(node, first.shape[axis]) or unknown_shape(node, len(node.results))
+    surplus = total(sizes) - first.shape[axis]
+    if node.operand(1) is not None and isinstance(surplus, int) and surplus:
+        raise GraphError(f"Split of an axis of {first.shape[axis]} into {list(sizes)}", node)
     return [TensorType(first.dtype, (*first.shape[:axis], size, *first.shape[axis + 1 :])) for size in sizes]
 
 
-def _sum(sizes: Sequence[Dim]) -> int | None:
-    known = [size for size in sizes if isinstance(size, int)]
-    return sum(known) if len(known) == len(sizes) else None
+def _elements_split(node: Node) -> tuple[Dim, ...] | None:
+    data, first = node.operands[0], node.results[0]
+    if data is None or data.elements is None or first.shape is None or data.rank != 1:
+        return None
+    return data.elements[: first.shape[0]] if isinstance(first.shape[0], int) else None
 
 
 def _fold_split(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     x, axis = arrays[0], node.get_int("axis")
-    if x is None:
-        return None
-    sizes = _split_sizes(node, x.shape[axis])
+    sizes = None if x is None else _split_sizes(node, x.shape[axis])
     ends = np.cumsum([size for size in sizes or () if isinstance(size, int)])
-    return [np.ascontiguousarray(part) for part in np.split(x, ends[:-1], axis=axis)] if sizes else None
+    if x is None or sizes is None or len(ends) != len(sizes) or ends[-1] != x.shape[axis]:
+        return None
+    return [np.ascontiguousarray(part) for part in np.split(x, ends[:-1], axis=axis)]
 
 
 def _infer_gather(node: Node) -> Types:
@@ -135,6 +137,51 @@ def _infer_gather_elements(node: Node) -> Types:
     return (None if first is None or index is None else TensorType(first.dtype, index.shape),)
 
 
+def _fold_gather_elements(node: Node, arrays: Arrays) -> Sequence[Array] | None:
+    x, indices = arrays
+    if x is None or indices is None or not x.ndim or x.ndim != indices.ndim:
+        return None
+    axis = node.get_int("axis") % x.ndim
+    where = inside(indices, x.shape[axis])
+    if where is None or any(a > b for i, (a, b) in enumerate(zip(where.shape, x.shape, strict=True)) if i != axis):
+        return None
+    places = list(np.indices(where.shape))
+    places[axis] = where
+    return [x[tuple(places)]]
+
+
+def inside(indices: Array, extent: int) -> NDArray[np.int64] | None:
+    """Indices counted from the front; None when one lies outside."""
+    wide = indices.astype(np.int64)
+    return np.where(wide < 0, wide + extent, wide) if np.all((wide >= -extent) & (wide < extent)) else None
+
+
+def _infer_gather_nd(node: Node) -> Types:
+    """indices [batch..., places..., depth] gives [batch..., places..., what is left of the data's axes]."""
+    first, index = _first(node), node.operands[1]
+    if first is None or first.shape is None or index is None or index.shape is None:
+        return (None if first is None else TensorType(first.dtype),)
+    depth, batch = index.shape[-1:], node.get_int("batch_dims")
+    if not depth or not 0 <= batch < min(len(first.shape), len(index.shape)):
+        raise GraphError(f"GatherND with indices of rank {len(index.shape)} and batch_dims={batch}", node)
+    if not isinstance(depth[0], int):
+        return (TensorType(first.dtype),)
+    if not 0 < depth[0] <= len(first.shape) - batch:
+        raise GraphError(f"GatherND by {depth[0]} indices into a tensor of rank {len(first.shape)}", node)
+    return (TensorType(first.dtype, (*index.shape[:-1], *first.shape[batch + depth[0] :])),)
+
+
+def _fold_gather_nd(node: Node, arrays: Arrays) -> Sequence[Array] | None:
+    x, indices = arrays
+    batch = node.get_int("batch_dims")
+    if x is None or indices is None or not indices.ndim or x.shape[:batch] != indices.shape[:batch]:
+        return None
+    lead = np.indices(indices.shape[:-1])[:batch]
+    places = [inside(indices[..., i], x.shape[batch + i]) for i in range(indices.shape[-1])]
+    known = [place for place in places if place is not None]
+    return [np.ascontiguousarray(x[(*lead, *known)])] if len(known) == len(places) else None
+
+
 def slice_bounds(node: Node, rank: int) -> list[tuple[int, int, int, int]] | None:
     """(axis, start, end, step) for each axis sliced, axes counted from the front; None unless all are constants."""
     starts, ends = constant_ints(node.operand(1)), constant_ints(node.operand(2))
@@ -162,8 +209,10 @@ def _infer_slice(node: Node) -> Types:
     bounds = slice_bounds(node, len(first.shape))
     if bounds is None:
         axes = constant_ints(node.operand(3)) if node.operand(3) is not None else None
-        touched = range(len(first.shape)) if axes is None else [normalize_axis(node, a, len(first.shape)) for a in axes]
-        return (TensorType(first.dtype, tuple([unknown_dim(node) if i in touched else d for i, d in enumerate(first.shape)])),)
+        rank = len(first.shape)
+        touched = range(rank) if axes is None else [normalize_axis(node, axis, rank) for axis in axes]
+        dims = tuple([unknown_dim(node) if i in touched else dim for i, dim in enumerate(first.shape)])
+        return (TensorType(first.dtype, dims),)
     dims = list(first.shape)
     for axis, start, end, step in bounds:
         dims[axis] = _sliced(node, dims[axis], start, end, step)
@@ -175,9 +224,11 @@ def _sliced(node: Node, extent: Dim, start: int, end: int, step: int) -> Dim:
     if isinstance(extent, int):
         return len(range(*window(extent, start, end, step).indices(extent)))
     if step < 0:
-        return unknown_dim(node)
-    if start == 0 and end >= _FAR:
-        return ceil_div(extent, step)
+        return extent if (start, step) == (-1, -1) and end <= -_FAR else unknown_dim(node)
+    first = extent + start if start < 0 else start
+    last = extent if end >= _FAR else extent + end if end < 0 else end
+    if is_nonnegative(first) and is_nonnegative(extent - last) and is_nonnegative(last - first):
+        return ceil_div(last - first, step)
     return unknown_dim(node)
 
 
@@ -215,28 +266,11 @@ def _fold_slice(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     return [np.ascontiguousarray(x[tuple(windows)])]
 
 
-def _infer_pad(node: Node) -> Types:
-    first, pads = _first(node), constant_ints(node.operand(1))
-    if first is None or first.shape is None:
-        return (first,)
-    rank = len(first.shape)
-    axes = constant_ints(node.operand(3)) if node.operand(3) is not None else tuple(range(rank))
-    if pads is None or axes is None:
-        return (TensorType(first.dtype, unknown_shape(node, rank)),)
-    if len(pads) != 2 * len(axes):
-        raise GraphError(f"Pad has {len(pads)} pads for {len(axes)} axes", node)
-    dims = list(first.shape)
-    for i, axis in enumerate(axes):
-        dim = dims[normalize_axis(node, axis, rank)] + pads[i] + pads[i + len(axes)]
-        dims[normalize_axis(node, axis, rank)] = dim if is_nonnegative(dim) else unknown_dim(node)
-    return (TensorType(first.dtype, tuple(dims)),)
-
-
 OPERATORS: dict[str, Operator] = {
     "Concat": Operator(_infer_concat, _elements_concat, _fold_concat, exact=True),
-    "Split": Operator(_infer_split, fold=_fold_split, exact=True),
+    "Split": Operator(_infer_split, _elements_split, _fold_split, exact=True),
     "Gather": Operator(_infer_gather, _elements_gather, _fold_gather, exact=True),
-    "GatherElements": Operator(_infer_gather_elements),
+    "GatherElements": Operator(_infer_gather_elements, fold=_fold_gather_elements, exact=True),
+    "GatherND": Operator(_infer_gather_nd, fold=_fold_gather_nd, exact=True),
     "Slice": Operator(_infer_slice, _elements_slice, _fold_slice, exact=True),
-    "Pad": Operator(_infer_pad),
 }

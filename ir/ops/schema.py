@@ -142,6 +142,7 @@ def decode_plain(proto: AttributeProto) -> Plain | None:
     return None
 
 
+@cache
 def newest_versions() -> Mapping[str, int]:
     """The newest version of each domain that the installed onnx knows."""
     found: dict[str, int] = {}

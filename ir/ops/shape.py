@@ -10,7 +10,7 @@ from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, prod
 from planish.ir.errors import GraphError
 from planish.ir.graph import ELEMENTS, Node, Value
 from planish.ir.ops.broadcast import broadcast
-from planish.ir.ops.elementwise import elements_same, infer_same
+from planish.ir.ops.elementwise import elements_same
 from planish.ir.ops.control import is_inference
 from planish.ir.ops.operator import Operator, unknown_dim, unknown_shape
 from planish.ir.tensor import Tensor
@@ -148,11 +148,11 @@ def _infer_squeeze(node: Node) -> Types:
     first = _first(node)
     if first is None or first.shape is None:
         return (None if first is None else TensorType(first.dtype),)
-    if node.operand(1) is None:
+    axes = _axes(node, 1)
+    if node.operand(1) is None or axes == ():
         if not first.is_static:
             return (TensorType(first.dtype),)
         return (TensorType(first.dtype, tuple([dim for dim in first.shape if dim != 1])),)
-    axes = _axes(node, 1)
     if axes is None:
         return (TensorType(first.dtype),)
     gone = {normalize_axis(node, axis, len(first.shape)) for axis in axes}
@@ -240,6 +240,8 @@ def _infer_tile(node: Node) -> Types:
         return (first,)
     if repeats is None or repeats.elements is None:
         return (TensorType(first.dtype, unknown_shape(node, len(first.shape))),)
+    if len(repeats.elements) != len(first.shape):
+        raise GraphError(f"Tile has {len(repeats.elements)} repeats for a tensor of rank {len(first.shape)}", node)
     return (TensorType(first.dtype, tuple([a * b for a, b in zip(first.shape, repeats.elements, strict=True)])),)
 
 
@@ -318,10 +320,6 @@ def _infer_space_to_depth(node: Node) -> Types:
     return (TensorType(first.dtype, (n, c * (block * block), floor_div(h, block), floor_div(w, block))),)
 
 
-def _fold_same(_: Node, arrays: Arrays) -> Sequence[Array] | None:
-    return None if arrays[0] is None else [arrays[0]]
-
-
 def _infer_dropout(node: Node) -> Types:
     first = _first(node)
     return (first, TensorType(DType.BOOL, first.shape if first is not None else None))
@@ -344,6 +342,4 @@ OPERATORS: dict[str, Operator] = {
     "DepthToSpace": Operator(_infer_depth_to_space, pure=lambda _: True),
     "SpaceToDepth": Operator(_infer_space_to_depth, pure=lambda _: True),
     "Dropout": Operator(_infer_dropout, pure=is_inference),
-    "ScatterND": Operator(infer_same),
-    "ScatterElements": Operator(infer_same),
 }

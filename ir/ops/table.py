@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planish.ir.graph import Node
-from planish.ir.ops import control, elementwise, indexing, linear, normalization, pooling, quantization, reduction, schema, shape
+from planish.ir.ops import (
+    control,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    placing,
+    pooling,
+    quantization,
+    reduction,
+    schema,
+    shape,
+)
 from planish.ir.ops.operator import Operator
 
 OPERATORS: Mapping[str, Operator] = {
@@ -14,6 +26,7 @@ OPERATORS: Mapping[str, Operator] = {
     **indexing.OPERATORS,
     **linear.OPERATORS,
     **normalization.OPERATORS,
+    **placing.OPERATORS,
     **pooling.OPERATORS,
     **quantization.OPERATORS,
     **reduction.OPERATORS,
@@ -23,7 +36,7 @@ _PLAIN = Operator()
 
 
 def lookup(op: str) -> Operator:
-    """The entry of an operator; an empty one, to which onnx's own knowledge applies, when planish has no rules for it."""
+    """The entry of an operator; an empty one, to which onnx's own knowledge applies, when it has none."""
     return OPERATORS.get(op, _PLAIN)
 
 

@@ -1,0 +1,219 @@
+"""The pass manager: runs passes in order, verifies what they touched, times and counts them, and lets others look on."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar
+
+from planish.ir import Graph, GraphError, Node, emit
+from planish.ir.verify import verify, verify_nodes
+from planish.passes.errors import PassError
+from planish.passes.rewrite import Rule, rewrite
+from planish.passes.run import Fp, Rewrite, Run
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A change to graphs. Its fields are its options; it keeps no state, prints nothing and runs no model."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        """Change the graph, recording every rewrite in `run` and stopping when it is exhausted.
+
+        start: the nodes that changed since this pass last ran on this graph; None means all.
+        """
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The options that differ from their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+@dataclass(frozen=True)
+class RulePass(Pass):
+    """A pass that is a set of rules."""
+
+    def rules(self) -> Sequence[Rule]:
+        """The rules, those that should fire first in front."""
+        raise NotImplementedError
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        rewrite(graph, self.rules(), run, start)
+
+
+@dataclass(frozen=True)
+class Fixpoint:
+    """Passes that run in turn until a round changes nothing, at most `rounds` times."""
+
+    stages: tuple[Stage, ...]
+    rounds: int = 8
+
+
+Stage = Pass | Fixpoint
+
+
+@dataclass
+class PassRecord:
+    """What one pass did in one run: nodes counted in nested graphs too, Constant nodes left out; seconds of wall time."""
+
+    name: str
+    rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
+    nodes_before: int = 0
+    nodes_after: int = 0
+    seconds: float = 0.0
+
+
+class Instrument:
+    """Looks on while passes run. Every method may be left as it is."""
+
+    def before(self, name: str, graph: Graph) -> bool:
+        """Called before each pass; False vetoes it."""
+        return True
+
+    def after(self, name: str, graph: Graph, rewrites: Sequence[Rewrite]) -> None:
+        """Called after each pass that ran, with the rewrites that it made."""
+
+    def failed(self, name: str, graph: Graph, error: PassError) -> None:
+        """Called when a pass raised or left an invalid graph."""
+
+
+class VerifyEach(Instrument):
+    """Verify the whole graph, types too, after every pass."""
+
+    def after(self, name: str, graph: Graph, rewrites: Sequence[Rewrite]) -> None:
+        verify(graph)
+
+
+@dataclass
+class DumpEach(Instrument):
+    """Write the graph as text to `folder` after every pass that changed it: 001-fold-constants.txt, ..."""
+
+    folder: Path
+    _count: int = 0
+
+    def after(self, name: str, graph: Graph, rewrites: Sequence[Rewrite]) -> None:
+        self._count += 1
+        if rewrites:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / f"{self._count:03}-{name}.txt").write_text(text(graph))
+
+
+@dataclass
+class Reproducer(Instrument):
+    """When a pass fails, leave in `folder` the model as it was before (before.onnx) and what failed (failure.txt)."""
+
+    folder: Path
+    _before: bytes = b""
+
+    def before(self, name: str, graph: Graph) -> bool:
+        self._before = emit(graph).SerializeToString()
+        return True
+
+    def failed(self, name: str, graph: Graph, error: PassError) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "before.onnx").write_bytes(self._before)
+        (self.folder / "failure.txt").write_text(f"{error}\n\nTo see it again: planish optimize before.onnx -o after.onnx "
+                                                 f"--pipeline {name}\n")
+
+
+class PassManager:
+    """Runs stages on graphs."""
+
+    def __init__(
+        self,
+        stages: Iterable[Stage],
+        *,
+        fp: Fp = "default",
+        limit: int | None = None,
+        instruments: Sequence[Instrument] = (),
+    ) -> None:
+        self.stages = tuple(stages)
+        self.fp: Fp = fp
+        self.limit = limit
+        self.instruments = tuple(instruments)
+
+    def run(self, graph: Graph) -> tuple[PassRecord, ...]:
+        """Run all stages; one record a pass, in order of their first turn.
+
+        Raises PassError naming the pass, the rule and the node; the graph is then not to be used.
+        """
+        run = Run(self.fp, self.limit)
+        records: dict[Pass, PassRecord] = {}
+        self._verify(graph, "before the first pass", None)
+        for stage in self.stages:
+            self._stage(stage, graph, run, records, {})
+        self._verify(graph, "after the last pass", None)
+        return tuple(records.values())
+
+    def _stage(
+        self, stage: Stage, graph: Graph, run: Run, records: dict[Pass, PassRecord], seen: dict[Pass, int]
+    ) -> int:
+        """Run a stage; the number of rewrites. `seen` holds how much of the log each pass of a fixpoint has seen."""
+        if isinstance(stage, Pass):
+            return self._pass(stage, graph, run, records, seen)
+        total = 0
+        inner: dict[Pass, int] = {}
+        for _ in range(stage.rounds):
+            count = sum(self._stage(part, graph, run, records, inner) for part in stage.stages)
+            total += count
+            if not count or run.exhausted:
+                break
+        return total
+
+    def _pass(
+        self, stage: Pass, graph: Graph, run: Run, records: dict[Pass, PassRecord], seen: dict[Pass, int]
+    ) -> int:
+        record = records.get(stage)
+        if record is None:
+            count = node_count(graph)
+            record = records[stage] = PassRecord(stage.name, nodes_before=count, nodes_after=count)
+        start = None if stage not in seen else _still_there(run.log[seen[stage] :])
+        if run.exhausted or (start is not None and not start):
+            return 0
+        if not all([instrument.before(stage.name, graph) for instrument in self.instruments]):
+            return 0
+        began, done, logged = time.perf_counter(), len(run.rewrites), len(run.log)
+        run.pass_name = stage.name
+        try:
+            stage.run(graph, run, start)
+            verify_nodes(_still_there(run.log[logged:]))
+            record.seconds += time.perf_counter() - began
+            for instrument in self.instruments:
+                instrument.after(stage.name, graph, run.rewrites[done:])
+        except PassError as error:
+            self._failed(stage.name, graph, error)
+            raise
+        except Exception as error:
+            failure = PassError(stage.name, "", error.node if isinstance(error, GraphError) else None, error)
+            self._failed(stage.name, graph, failure)
+            raise failure from error
+        seen[stage] = len(run.log)
+        if len(run.rewrites) > done:
+            record.rewrites.extend(run.rewrites[done:])
+            record.nodes_after = node_count(graph)
+        return len(run.rewrites) - done
+
+    def _failed(self, name: str, graph: Graph, error: PassError) -> None:
+        for instrument in self.instruments:
+            instrument.failed(name, graph, error)
+
+    def _verify(self, graph: Graph, when: str, node: Node | None) -> None:
+        try:
+            verify(graph)
+        except GraphError as error:
+            raise PassError(f"verification {when}", "", error.node or node, error) from error
+
+
+def node_count(graph: Graph) -> int:
+    """Nodes of a graph and of those nested in it, Constant nodes left out."""
+    return sum(node.op != "Constant" for node in graph.walk())
+
+
+def _still_there(nodes: Iterable[Node]) -> list[Node]:
+    return list(dict.fromkeys(node for node in nodes if node.graph is not None))

@@ -1,0 +1,173 @@
+"""The pattern language: a picture of the nodes that a rule rewrites, whose parts are the keys of the match.
+
+    x, w = Var("x"), Const("w")
+    conv = Op("Conv", (x, w))
+    relu = Op("Relu", (conv,))          # Relu(Conv(x, w))
+
+`match[x]` and `match[w]` are values, `match[conv]` is a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from planish.ir import Node, Value
+
+
+class Var:
+    """Any value. Where one Var stands twice in a picture, both must be the same value."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def accepts(self, value: Value) -> bool:
+        """Whether the value may stand here."""
+        return True
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Const(Var):
+    """A value that is known when the model is compiled. An overridable initializer is none."""
+
+    __slots__ = ()
+
+    def accepts(self, value: Value) -> bool:
+        return value.constant is not None
+
+
+class Maybe:
+    """An operand that may be omitted."""
+
+    __slots__ = ("part",)
+
+    def __init__(self, part: Var) -> None:
+        self.part = part
+
+
+class Op:
+    """A node that applies one of `ops` to the given operands; `operands=None` takes any.
+
+    Inside a picture a node must have no reader outside of it (a graph output is a reader), unless `shared` is set: then
+    it stays in the graph beside what the rule makes. `commutes` tries both orders of two operands.
+    """
+
+    __slots__ = ("commutes", "operands", "ops", "shared")
+
+    def __init__(
+        self,
+        ops: str | Sequence[str],
+        operands: Sequence[Var | Maybe | Op] | None = None,
+        *,
+        commutes: bool = False,
+        shared: bool = False,
+    ) -> None:
+        self.ops: frozenset[str] = frozenset((ops,) if isinstance(ops, str) else ops)
+        self.operands = None if operands is None else tuple(operands)
+        self.commutes = commutes
+        self.shared = shared
+
+    @property
+    def depth(self) -> int:
+        """Nodes on the longest path of the picture."""
+        inner = [part.depth for part in self.operands or () if isinstance(part, Op)]
+        return 1 + max(inner, default=0)
+
+    def __repr__(self) -> str:
+        inside = "..." if self.operands is None else ", ".join(map(_picture, self.operands))
+        return f"{'|'.join(sorted(self.ops)) or '*'}({inside})"
+
+
+ANY = Op(())
+"""Every node, whatever its operator and operands."""
+
+Key = Var | Op
+
+
+class Bindings:
+    """What the parts of a picture stand for."""
+
+    __slots__ = ("_nodes", "_values")
+
+    def __init__(self) -> None:
+        self._nodes: dict[Op, Node] = {}
+        self._values: dict[Var, Value] = {}
+
+    @overload
+    def __getitem__(self, key: Var) -> Value: ...
+    @overload
+    def __getitem__(self, key: Op) -> Node: ...
+    def __getitem__(self, key: Var | Op) -> Value | Node:
+        return self._nodes[key] if isinstance(key, Op) else self._values[key]
+
+    def get(self, key: Var) -> Value | None:
+        """The value behind a part that may be omitted."""
+        return self._values.get(key)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The matched nodes, the root first."""
+        return tuple(self._nodes.values())
+
+    def match(self, pattern: Op, node: Node) -> bool:
+        """Bind a picture whose root is `node`; whether it fits. What it bound on the way is kept only when it does."""
+        if pattern.ops and node.op not in pattern.ops:
+            return False
+        bound = self._nodes.get(pattern)
+        if bound is not None:
+            return bound is node
+        self._nodes[pattern] = node
+        if pattern.operands is None:
+            return True
+        if pattern.commutes and len(node.operands) == len(pattern.operands):
+            for operands in (node.operands, node.operands[::-1]):
+                saved = dict(self._nodes), dict(self._values)
+                if self._operands(pattern, node, operands):
+                    return True
+                self._nodes, self._values = saved
+        elif self._operands(pattern, node, node.operands):
+            return True
+        self._nodes.pop(pattern, None)
+        return False
+
+    def _operands(self, pattern: Op, node: Node, operands: Sequence[Value | None]) -> bool:
+        parts = pattern.operands or ()
+        if len(operands) > len(parts):
+            return False
+        for index, part in enumerate(parts):
+            operand = operands[index] if index < len(operands) else None
+            if isinstance(part, Maybe):
+                if operand is not None and not self._value(part.part, operand):
+                    return False
+            elif operand is None or not self._part(part, operand, node):
+                return False
+        return True
+
+    def _part(self, part: Var | Op, operand: Value, user: Node) -> bool:
+        if isinstance(part, Var):
+            return self._value(part, operand)
+        producer = operand.producer
+        if producer is None or operand.index or producer.op not in part.ops or producer.graph is not user.graph:
+            return False
+        if not part.shared and (operand.use_count != 1 or any(other.is_used for other in producer.results[1:])):
+            return False
+        return self.match(part, producer)
+
+    def _value(self, part: Var, operand: Value) -> bool:
+        bound = self._values.get(part)
+        if bound is not None:
+            return bound is operand
+        if not part.accepts(operand):
+            return False
+        self._values[part] = operand
+        return True
+
+
+
+
+def _picture(part: Var | Maybe | Op) -> str:
+    return f"[{part.part!r}]" if isinstance(part, Maybe) else repr(part)

@@ -1,0 +1,254 @@
+"""Rules and the driver that fires them: a worklist that revisits only what a rewrite touched.
+
+The driver is the greedy one of MLIR's canonicalizer: every node is looked at once, and again only after something within
+reach of a picture around it changed; so the cost is proportional to the nodes and the rewrites, not to rounds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from planish.ir import GraphError, Node, Value
+from planish.ir.graph import RETURN, SPOOL_BYTES, Attribute, Graph, constant
+from planish.ir.infer import infer, inherit, refresh
+from planish.ir.ops.table import is_pure
+from planish.ir.types import Array
+from planish.passes.errors import PassError
+from planish.passes.pattern import Bindings, Op
+from planish.passes.run import Run
+
+_REWRITES_PER_NODE = 64
+Replacement = Value | tuple[Value, ...] | None
+
+
+class Contract(Enum):
+    """What a rewrite may change in the results."""
+
+    EXACT = "same bits"
+    REASSOCIATES = "float rounding only"
+    APPROXIMATE = "within a stated bound"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A picture, what it becomes, and what that may cost."""
+
+    name: str
+    pattern: Op
+    contract: Contract
+    apply: Callable[[Match], Replacement]
+    summary: str
+    needs: str = ""
+
+
+def rule(pattern: Op, *, contract: Contract, needs: str = "") -> Callable[[Callable[[Match], Replacement]], Rule]:
+    """Make a rule of a function from a match to the value that replaces the root's result; None declines.
+
+    Its name and its docstring, which draws the rewrite, are the rule's.
+    needs: what must hold for the contract, in words (finite values, a known range).
+    """
+
+    def decorate(apply: Callable[[Match], Replacement]) -> Rule:
+        return Rule(apply.__name__.replace("_", "-"), pattern, contract, apply, inspect.getdoc(apply) or "", needs)
+
+    return decorate
+
+
+class Match(Bindings):
+    """A place where a picture fits, and the means to build what replaces it."""
+
+    __slots__ = ("created", "reason", "root", "run")
+
+    def __init__(self, root: Node, run: Run) -> None:
+        super().__init__()
+        self.root = root
+        self.run = run
+        self.created: list[Node] = []
+        self.reason = ""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that holds the root."""
+        if self.root.graph is None:
+            raise GraphError("a rule went on after its root was erased", self.root)
+        return self.root.graph
+
+    def decline(self, reason: str) -> None:
+        """Leave the place alone and say why."""
+        self.reason = reason
+
+    def add(
+        self, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Attribute] | None = None
+    ) -> Value:
+        """A new node before the root; its only result."""
+        return self.add_node(Node(op, operands, attributes)).result
+
+    def add_node(self, node: Node) -> Node:
+        """Put a new node before the root and infer its types."""
+        self.graph.insert(node, before=self.root)
+        self.created.append(node)
+        infer(node)
+        return node
+
+    def constant(self, array: Array, name: str = "") -> Value:
+        """A new constant. Large ones leave memory when the model keeps its own weights outside of it."""
+        spool = self.graph.root.spool
+        return constant(spool.put(array) if spool is not None and array.nbytes >= SPOOL_BYTES else array, name)
+
+    def array(self, value: Value) -> Array:
+        """The elements of a constant, not to be written to."""
+        if value.constant is None:
+            raise GraphError(f"{value} is no constant", self.root)
+        return value.constant.array()
+
+    def inline(self, nested: Graph) -> tuple[Value, ...]:
+        """Move the nodes of a graph nested in the root before the root; its results."""
+        for node in nested.nodes:
+            self.graph.insert(node, before=self.root)
+            self.created.append(node)
+        return nested.outputs
+
+
+def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node] | None = None) -> None:
+    """Fire the rules wherever they match, in this graph and those nested in it, until none does.
+
+    start: the nodes to look at first; None means all.
+    """
+    _Driver([rule for rule in rules if run.allows(rule.contract.name)], run).drive(graph.walk() if start is None else start)
+
+
+class _Driver:
+    def __init__(self, rules: Sequence[Rule], run: Run) -> None:
+        self.run = run
+        self.everywhere = tuple(rule for rule in rules if not rule.pattern.ops)
+        self.by_op: dict[str, tuple[Rule, ...]] = {}
+        for op in {op for rule in rules for op in rule.pattern.ops}:
+            self.by_op[op] = tuple(rule for rule in rules if not rule.pattern.ops or op in rule.pattern.ops)
+        self.reach = max((rule.pattern.depth for rule in rules), default=1)
+        self.worklist: dict[Node, None] = {}
+
+    def drive(self, start: Iterable[Node]) -> None:
+        queue = list(start)
+        bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
+        while queue:
+            for node in queue:
+                if node.graph is not None and node.op != RETURN:
+                    self.visit(node)
+                if self.run.exhausted:
+                    return
+            if len(self.run.rewrites) > bound:
+                raise PassError(self.run.pass_name, "", queue[-1], RuntimeError("its rules undo each other without end"))
+            queue = list(self.worklist)
+            self.worklist.clear()
+
+    def visit(self, node: Node) -> None:
+        for rule in self.by_op.get(node.op, self.everywhere):
+            match = Match(node, self.run)
+            if match.match(rule.pattern, node) and self.fire(rule, match):
+                return
+
+    def fire(self, rule: Rule, match: Match) -> bool:
+        root = match.root
+        try:
+            replacement = rule.apply(match)
+        except Exception as error:
+            raise PassError(self.run.pass_name, rule.name, root, error) from error
+        values = () if replacement is None else replacement if isinstance(replacement, tuple) else (replacement,)
+        if not values or not self.may_replace(root, values, match):
+            self.undo(match)
+            return False
+        self.replace(rule, match, values)
+        return True
+
+    def may_replace(self, root: Node, values: tuple[Value, ...], match: Match) -> bool:
+        """Whether the replacement spares a node: an output that is only another name for a value needs a copy."""
+        for old, new in zip(root.results, values, strict=False):
+            for user in old.users:
+                if user.op == RETURN and user.graph is not None and needs_copy(new, user.graph, match.created):
+                    return False
+        return True
+
+    def undo(self, match: Match) -> None:
+        for node in reversed(match.created):
+            match.graph.erase(node)
+
+    def replace(self, rule: Rule, match: Match, values: tuple[Value, ...]) -> None:
+        root, graph = match.root, match.graph
+        sources = merge_origins(match.nodes)
+        for node in match.created:
+            if node.source is None:
+                node.origin = sources
+        affected: dict[Node, None] = dict.fromkeys(match.created)
+        for old, new in zip(root.results, values, strict=False):
+            if not new.name:
+                new.name = old.name
+            if new.producer is not None and new.producer not in affected:
+                new.producer.origin = merge_origins((new.producer, *match.nodes))
+            keep_in_nested(old, new)
+            news = inherit(new, old)
+            readers = old.users
+            graph.replace_all_uses_with(old, new)
+            if news:
+                affected.update(dict.fromkeys(refresh(readers)))
+            affected.update(dict.fromkeys(readers))
+        self.run.record(rule.name, sources, values[0].name)
+        for operand in erase_dead(root):
+            affected.update(dict.fromkeys(operand.users))
+        self.touch(affected)
+
+    def touch(self, affected: Iterable[Node]) -> None:
+        """Queue what changed, and every node from which a picture can reach it."""
+        front = [node for node in affected if node.graph is not None]
+        self.run.log.extend(front)
+        for _ in range(self.reach):
+            self.worklist.update(dict.fromkeys(front))
+            front = [user for node in front for result in node.results for user in result.users]
+
+
+def needs_copy(value: Value, graph: Graph, created: Sequence[Node] = ()) -> bool:
+    """Whether `graph` could give `value` back only through an Identity: it has a fixed name, or lies elsewhere."""
+    if value in graph.returns.operands:
+        return True
+    if value.constant is not None and value.producer is None:
+        return graph.owner is not None and value.is_used
+    return value.producer is None or (value.graph is not graph and value.producer not in created)
+
+
+def keep_in_nested(old: Value, new: Value) -> None:
+    """A new constant that a nested graph gives back belongs to that graph."""
+    for user in old.users:
+        if user.op == RETURN and user.graph is not None and user.graph.owner is not None and new.producer is None:
+            user.graph.initializers[new] = None
+            new.graph = user.graph
+
+
+def merge_origins(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """The source nodes behind some nodes, each once."""
+    found: dict[str, None] = {}
+    for node in nodes:
+        found.update(dict.fromkeys(node.origin or (node.label,)))
+    return tuple(found)
+
+
+def erase_dead(node: Node) -> list[Value]:
+    """Erase a node that nothing reads, and what only it kept alive; the values that lost a reader and live on."""
+    left: dict[Value, None] = {}
+    queue = [node]
+    while queue:
+        dead = queue.pop()
+        if dead.graph is None or any(result.is_used for result in dead.results):
+            continue
+        operands = [operand for operand in dead.operands if operand is not None]
+        for nested in dead.graphs:
+            operands += [o for inner in (*nested.walk(), nested.returns) for o in inner.operands if o is not None]
+        dead.graph.erase(dead)
+        for operand in operands:
+            producer = operand.producer
+            if producer is not None and producer.graph is not None and not operand.is_used and is_pure(producer):
+                queue.append(producer)
+            else:
+                left[operand] = None
+    return [value for value in left if value.is_used]

@@ -1,0 +1,53 @@
+"""One run of a pipeline: what may fire, how often, and what did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planish.ir import Node
+
+Fp = Literal["strict", "default", "fast"]
+FP_MODES: dict[Fp, frozenset[str]] = {
+    "strict": frozenset(("EXACT",)),
+    "default": frozenset(("EXACT", "REASSOCIATES")),
+    "fast": frozenset(("EXACT", "REASSOCIATES", "APPROXIMATE")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One rewrite: its number in the run, who made it, the loaded nodes that it came from, and the value that resulted."""
+
+    number: int
+    pass_name: str
+    rule: str
+    sources: tuple[str, ...]
+    result: str
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.pass_name}/{self.rule}: {', '.join(self.sources)} -> {self.result or 'nothing'}"
+
+
+@dataclass
+class Run:
+    """The state of one run; passes have none of their own."""
+
+    fp: Fp = "default"
+    limit: int | None = None
+    pass_name: str = ""
+    rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
+    log: list[Node] = field(default_factory=list[Node])
+    """Every node that a rewrite made or changed the operands of, in order."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the limit on rewrites is reached."""
+        return self.limit is not None and len(self.rewrites) >= self.limit
+
+    def allows(self, contract: str) -> bool:
+        return contract in FP_MODES[self.fp]
+
+    def record(self, rule: str, sources: tuple[str, ...], result: str) -> None:
+        """Count a rewrite of the pass that is running."""
+        self.rewrites.append(Rewrite(len(self.rewrites) + 1, self.pass_name, rule, sources, result))

@@ -1,0 +1,96 @@
+"""Nodes whose operands are all constants become constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from planish.ir import Value
+from planish.ir.ops import reference
+from planish.ir.ops.table import is_pure, lookup
+from planish.ir.types import Array, DType
+from planish.passes.manager import RulePass
+from planish.passes.pattern import ANY
+from planish.passes.rewrite import Contract, Match, Rule
+
+
+@dataclass(frozen=True)
+class FoldConstants(RulePass):
+    """Evaluate nodes whose operands are all constants.
+
+    Never a node that is random, has state or effects, or holds a graph; never one whose result would make the file grow
+    by more than `growth` bytes over the operands that it alone reads; never one on weights kept outside of the model of
+    more than `read` bytes.
+    """
+
+    name: ClassVar[str] = "fold-constants"
+    growth: int = 65536
+    read: int = 1 << 30
+
+    def rules(self) -> Sequence[Rule]:
+        summary = "op(constants...) -> constant"
+        return (
+            Rule("fold-exactly", ANY, Contract.EXACT, partial(_fold, self, True), f"{summary}; bits as the runtime's"),
+            Rule("fold-rounding", ANY, Contract.REASSOCIATES, partial(_fold, self, False), f"{summary}; float rounding"),
+        )
+
+
+def _fold(options: FoldConstants, exact: bool, m: Match) -> tuple[Value, ...] | None:
+    node = m.root
+    if node.op == "Constant" or not node.operands or any(o is not None and o.constant is None for o in node.operands):
+        return None
+    if _is_exact(m) is not exact or node.graphs or not is_pure(node):
+        return None
+    results = _evaluate(options, m)
+    if results is None:
+        return None
+    freed = sum(o.constant.nbytes for o in node.operands if o is not None and o.constant is not None and o.use_count == 1)
+    if sum(result.nbytes for result in results) > freed + options.growth:
+        m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
+        return None
+    return tuple([m.constant(result) for result in results])
+
+
+def _is_exact(m: Match) -> bool:
+    entry = lookup(m.root.op)
+    floats = any(value.dtype is None or value.dtype.is_float for value in m.root.results)
+    return entry.exact if entry.fold is not None else not floats
+
+
+def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
+    """The results, when they are what the operators' own rules say they must be."""
+    node = m.root
+    for result in node.results:
+        static = [dim for dim in result.shape or () if isinstance(dim, int)]
+        if result.shape is not None and len(static) == len(result.shape):
+            size = int(np.prod(static, dtype=object)) if static else 1
+            if size * 16 > options.growth and size > _largest(m):
+                m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
+                return None
+    arrays: list[Array | None] = []
+    for operand in node.operands:
+        tensor = None if operand is None else operand.constant
+        if tensor is not None and not tensor.in_memory and tensor.nbytes > options.read:
+            return None
+        arrays.append(None if tensor is None else tensor.array())
+    fold = lookup(node.op).fold
+    results = reference.fold(node, arrays) if fold is None else fold(node, arrays)
+    if results is None or len(results) < len(node.results):
+        return None
+    for value, array in zip(node.results, results, strict=False):
+        shape = value.shape
+        if value.dtype is None or DType.of(array) is not value.dtype:
+            return None
+        if shape is not None and (len(shape) != array.ndim or any(
+            isinstance(dim, int) and dim != extent for dim, extent in zip(shape, array.shape, strict=True)
+        )):
+            return None
+    return results[: len(node.results)]
+
+
+def _largest(m: Match) -> int:
+    return 2 * max((o.constant.size for o in m.root.operands if o is not None and o.constant is not None), default=0)

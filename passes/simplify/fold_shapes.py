@@ -1,0 +1,80 @@
+"""Shape arithmetic whose result is known becomes a constant, with dynamic dims left symbolic on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from planish.ir import DType, Value
+from planish.ir.dim import Dim, Shape
+from planish.ir.ops.table import is_pure
+from planish.passes.manager import RulePass
+from planish.passes.pattern import ANY, Op, Var
+from planish.passes.rewrite import Contract, Match, Rule, rule
+
+x, target = Var("x"), Var("target")
+reshape = Op("Reshape", (x, target))
+
+
+@rule(ANY, contract=Contract.EXACT)
+def known_elements(m: Match) -> Value | None:
+    """Shape -> Gather -> Concat ... -> constant, where every element is known"""
+    result = m.root.results[0] if m.root.results else None
+    if result is None or result.elements is None or result.constant is not None or not is_pure(m.root):
+        return None
+    if any(other.is_used for other in m.root.results[1:]) or result.dtype is None or result.rank is None:
+        return None
+    known = [dim for dim in result.elements if isinstance(dim, int)]
+    if len(known) != len(result.elements) or result.rank > 1 or (result.rank == 0 and len(known) != 1):
+        return None
+    array = np.array(known, result.dtype.numpy)
+    return m.constant(array.reshape(()) if result.rank == 0 else array)
+
+
+@rule(reshape, contract=Contract.EXACT)
+def reshape_target(m: Match) -> Value | None:
+    """Reshape(x, computed target) -> Reshape(x, constant of extents, 0 for a copied dim and at most one -1)"""
+    elements = m[target].elements
+    if m[target].constant is not None or elements is None or m.root.get_int("allowzero"):
+        return None
+    spelled = _spell(m[x].shape, elements)
+    if spelled is None:
+        return m.decline("more than one dim of the target is neither known nor a copy of the operand's")
+    return m.add("Reshape", (m[x], m.constant(np.array(spelled, DType.INT64.numpy))), m.root.attributes)
+
+
+def _spell(shape: Shape | None, target: tuple[Dim, ...]) -> list[int] | None:
+    """The target with known numbers alone; None when that takes more than Reshape can say.
+
+    A dim that is worked out by -1 needs every other one to be a positive number: Reshape cannot work one out of nothing.
+    """
+    spelled: list[int] = []
+    for axis, dim in enumerate(target):
+        if isinstance(dim, int):
+            spelled.append(dim)
+        elif shape is not None and axis < len(shape) and shape[axis] == dim:
+            spelled.append(0)
+        else:
+            spelled.append(-1)
+    worked_out = [axis for axis, extent in enumerate(spelled) if extent == -1]
+    if len(worked_out) > 1:
+        return None
+    if worked_out and target[worked_out[0]] != -1 and any(e <= 0 for i, e in enumerate(spelled) if i != worked_out[0]):
+        return None
+    return spelled
+
+
+@dataclass(frozen=True)
+class FoldShapes(RulePass):
+    """Replace shape arithmetic by its value, and computed Reshape targets by constants that keep dynamic dims.
+
+    Holds for every binding of the symbols, empty tensors too.
+    """
+
+    name: ClassVar[str] = "fold-shapes"
+
+    def rules(self) -> Sequence[Rule]:
+        return (known_elements, reshape_target)

@@ -1,0 +1,50 @@
+"""An If whose condition is known becomes the branch that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from planish.ir import Value
+from planish.ir.graph import RETURN
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Const, Op
+from planish.passes.rewrite import Contract, Match, Rule, needs_copy, rule
+
+condition = Const("condition")
+branch = Op("If", (condition,))
+
+
+@rule(branch, contract=Contract.EXACT)
+def inline_if(m: Match) -> tuple[Value, ...] | None:
+    """If(constant) -> the nodes of the branch that it takes"""
+    tensor = m[condition].constant
+    if tensor is None or tensor.size != 1:
+        return None
+    taken = m.root.subgraph("then_branch" if any(tensor.ints()) else "else_branch")
+    if len(taken.outputs) != len(m.root.results):
+        return m.decline("the branch gives back another number of values than the If")
+    outputs = m.inline(taken)
+    return tuple([_nameable(m, old, new) for old, new in zip(m.root.results, outputs, strict=True)])
+
+
+def _nameable(m: Match, old: Value, new: Value) -> Value:
+    """The branch's result, through an Identity where the graph gives it back and it has another name already."""
+    for user in old.users:
+        if user.op == RETURN and user.graph is not None and needs_copy(new, user.graph, m.created):
+            return m.add("Identity", (new,))
+    return new
+
+
+@dataclass(frozen=True)
+class InlineConstantIf(RulePass):
+    """Replace an If whose condition is a constant by the branch that it takes.
+
+    The branch may give back captured values, constants and initializers; the outputs of the model keep their names.
+    """
+
+    name: ClassVar[str] = "inline-constant-if"
+
+    def rules(self) -> Sequence[Rule]:
+        return (inline_if,)

@@ -1,0 +1,207 @@
+"""Nodes that give back one of their operands unchanged are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from planish.ir import Node, Shape, Value
+from planish.ir.dim import Dim
+from planish.ir.ops.broadcast import broadcasts_to
+from planish.ir.ops.indexing import slice_bounds
+from planish.ir.ops.shape import constant_ints
+from planish.ir.ops.table import is_pure
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Const, Op, Var
+from planish.passes.rewrite import Contract, Match, Rule, rule
+
+x, c = Var("x"), Const("c")
+_FAR = 2**31 - 1
+
+
+def _first(m: Match) -> Value | None:
+    return m.root.operand(0)
+
+
+def _same_shape(node: Node) -> bool:
+    """Whether the result surely has the first operand's shape, for every binding of the symbols."""
+    first = node.operand(0)
+    return first is not None and first.shape is not None and first.shape == node.result.shape
+
+
+@rule(Op("Identity"), contract=Contract.EXACT)
+def identity(m: Match) -> Value | None:
+    """Identity(x) -> x"""
+    return _first(m)
+
+
+@rule(Op("Dropout"), contract=Contract.EXACT)
+def dropout(m: Match) -> Value | None:
+    """Dropout(x) in inference mode, its mask unread -> x"""
+    if not is_pure(m.root) or any(mask.is_used for mask in m.root.results[1:]):
+        return None
+    return _first(m)
+
+
+@rule(Op(("Cast", "CastLike")), contract=Contract.EXACT)
+def cast(m: Match) -> Value | None:
+    """Cast(x) to the type that x has -> x"""
+    first = _first(m)
+    return first if first is not None and first.dtype is not None and first.dtype is m.root.result.dtype else None
+
+
+@rule(Op(("Reshape", "Expand", "Tile", "Flatten", "Squeeze", "Unsqueeze")), contract=Contract.EXACT)
+def same_shape(m: Match) -> Value | None:
+    """Reshape, Expand, Tile, Flatten, Squeeze or Unsqueeze of x to the shape that x has -> x"""
+    if m.root.op == "Tile" and not _is_all(constant_ints(m.root.operand(1)), 1):
+        return None
+    return _first(m) if _same_shape(m.root) else None
+
+
+@rule(Op("Transpose", (x,)), contract=Contract.EXACT)
+def transpose(m: Match) -> Value | None:
+    """Transpose(x) that leaves the axes in order, or moves only axes of one element past each other -> x"""
+    order = m.root.get_ints("perm")
+    if order is None:
+        return m[x] if m[x].rank in (0, 1) else None
+    return m[x] if list(order) == sorted(order) else None
+
+
+@rule(Op("Slice"), contract=Contract.EXACT)
+def slice_all(m: Match) -> Value | None:
+    """Slice(x) of everything -> x"""
+    first = _first(m)
+    if first is None or first.shape is None:
+        return None
+    bounds = slice_bounds(m.root, len(first.shape))
+    if bounds is None or not all(_takes_all(first.shape[axis], *rest) for axis, *rest in bounds):
+        return None
+    return first
+
+
+def _takes_all(extent: Dim, start: int, end: int, step: int) -> bool:
+    if step != 1:
+        return False
+    if isinstance(extent, int):
+        return (start == 0 or start <= -extent) and end >= extent
+    return start == 0 and end >= _FAR
+
+
+@rule(Op("Pad"), contract=Contract.EXACT)
+def pad_nothing(m: Match) -> Value | None:
+    """Pad(x) by nothing, in any mode -> x"""
+    return _first(m) if _is_all(constant_ints(m.root.operand(1)), 0) else None
+
+
+@rule(Op(("Concat", "Sum", "Max", "Min", "Mean"), (x,)), contract=Contract.EXACT)
+def of_one(m: Match) -> Value | None:
+    """Concat, Sum, Max, Min or Mean of x alone -> x"""
+    return m[x]
+
+
+@rule(Op("Split"), contract=Contract.EXACT)
+def split_into_one(m: Match) -> Value | None:
+    """Split(x) into one part -> x"""
+    return _first(m) if len(m.root.results) == 1 and _same_shape(m.root) else None
+
+
+_REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+
+
+@rule(Op(_REDUCTIONS), contract=Contract.EXACT)
+def reduce_nothing(m: Match) -> Value | None:
+    """Reduce(x) over no axis, which `noop_with_empty_axes` asks for -> x"""
+    axes = m.root.operand(1)
+    empty = axes is None or constant_ints(axes) == ()
+    return _first(m) if empty and m.root.get_int("noop_with_empty_axes") else None
+
+
+@rule(Op(("Mul",), (x, c), commutes=True), contract=Contract.EXACT)
+def times_one(m: Match) -> Value | None:
+    """Mul(x, 1) -> x, where the constant cannot broadcast x"""
+    return _if_unit(m, 1)
+
+
+@rule(Op(("Div", "Pow"), (x, c)), contract=Contract.EXACT)
+def by_one(m: Match) -> Value | None:
+    """Div(x, 1) or Pow(x, 1) -> x, where the constant cannot broadcast x"""
+    return _if_unit(m, 1)
+
+
+@rule(Op("Add", (x, c), commutes=True), contract=Contract.EXACT)
+def plus_negative_zero(m: Match) -> Value | None:
+    """Add(x, 0) of integers, or Add(x, -0.0) -> x, where the constant cannot broadcast x"""
+    array = _unit(m)
+    if array is None or np.any(array != 0):
+        return None
+    return m[x] if array.dtype.kind in "iu" or np.all(np.signbit(array.astype(np.float64))) else None
+
+
+@rule(Op("Sub", (x, c)), contract=Contract.EXACT)
+def minus_zero(m: Match) -> Value | None:
+    """Sub(x, 0) of integers, or Sub(x, +0.0) -> x, where the constant cannot broadcast x"""
+    array = _unit(m)
+    if array is None or np.any(array != 0):
+        return None
+    return m[x] if array.dtype.kind in "iu" or not np.any(np.signbit(array.astype(np.float64))) else None
+
+
+@rule(Op("Add", (x, c), commutes=True), contract=Contract.REASSOCIATES)
+def plus_zero(m: Match) -> Value | None:
+    """Add(x, +0.0) -> x, where the constant cannot broadcast x; -0.0 stays negative"""
+    return _if_unit(m, 0)
+
+
+@rule(Op("Sub", (x, c)), contract=Contract.REASSOCIATES)
+def minus_negative_zero(m: Match) -> Value | None:
+    """Sub(x, -0.0) -> x, where the constant cannot broadcast x; -0.0 stays negative"""
+    return _if_unit(m, 0)
+
+
+@rule(Op("And", (x, c), commutes=True), contract=Contract.EXACT)
+def and_true(m: Match) -> Value | None:
+    """And(x, true) -> x, where the constant cannot broadcast x"""
+    return _if_unit(m, 1)
+
+
+@rule(Op(("Or", "Xor"), (x, c), commutes=True), contract=Contract.EXACT)
+def or_false(m: Match) -> Value | None:
+    """Or(x, false) or Xor(x, false) -> x, where the constant cannot broadcast x"""
+    return _if_unit(m, 0)
+
+
+def _if_unit(m: Match, unit: int) -> Value | None:
+    array = _unit(m)
+    return m[x] if array is not None and bool(np.all(array == unit)) else None
+
+
+def _unit(m: Match) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
+    """The constant, where it is in memory and surely leaves the shape of x as it is; empty ones say nothing."""
+    tensor, shape = m[c].constant, m[x].shape
+    if tensor is None or not tensor.in_memory or shape is None or not _keeps(tensor.shape, shape):
+        return None
+    return tensor.array() if tensor.size else None
+
+
+def _keeps(constant: Shape, shape: Shape) -> bool:
+    return broadcasts_to(constant, shape)
+
+
+def _is_all(found: tuple[int, ...] | None, expected: int) -> bool:
+    return found is not None and all(element == expected for element in found)
+
+
+@dataclass(frozen=True)
+class RemoveNoops(RulePass):
+    """Remove nodes that give back an operand unchanged, for every binding of the dynamic dims."""
+
+    name: ClassVar[str] = "remove-noops"
+
+    def rules(self) -> Sequence[Rule]:
+        return (
+            identity, dropout, cast, same_shape, transpose, slice_all, pad_nothing, of_one, split_into_one, reduce_nothing,
+            times_one, by_one, plus_negative_zero, minus_zero, plus_zero, minus_negative_zero, and_true, or_false,
+        )  # fmt: skip
