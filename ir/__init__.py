@@ -1,17 +1,20 @@
 """The graph IR: what a model is, in one canonical form.
 
-    graph = load("model.onnx")
-    save(graph, "copy.onnx")
+graph = load("model.onnx")
+save(graph, "copy.onnx")
 """
 
+from planish.ir.build import Builder
 from planish.ir.dim import Dim, Expr, Shape, symbol
 from planish.ir.emit import emit
+from planish.ir.emit_file import save
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph, Node, Use, Value, constant
 from planish.ir.load import load
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
 __all__ = [
+    "Builder",
     "DType",
     "Dim",
     "Expr",
@@ -29,5 +32,6 @@ __all__ = [
     "constant",
     "emit",
     "load",
+    "save",
     "symbol",
 ]

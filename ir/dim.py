@@ -1,13 +1,14 @@
 """Dims: the extent of an axis, an int or an exact expression over symbols.
 
-An expression is a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division that does not
-cancel. Two expressions that compare equal are equal for every binding of the symbols; two that differ may still be equal
-for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
+An expression is a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division that does
+not cancel. Two expressions that compare equal are equal for every binding of the symbols; two that differ may still be
+equal for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+
 
 class Symbol:
     """An extent that is the same wherever it stands in one run of the model."""

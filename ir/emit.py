@@ -9,11 +9,12 @@ import onnx
 from google.protobuf.message import Message
 from onnx import AttributeProto, TensorProto, helper
 
+from planish.ir.collection import paused_collection
 from planish.ir.emit_names import Names
 from planish.ir.errors import GraphError
 from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
-from planish.ir.load import ORIGIN, Source, origin_of
-from planish.ir.load_tensor import ExternalTensor, ProtoTensor, SparseTensor
+from planish.ir.load import ORIGIN, Source, opset_versions, origin_of
+from planish.ir.load_tensor import ExternalTensor, Folder, ProtoTensor, SparseTensor, external_tensors, load_tensor
 from planish.ir.ops import forms, schema
 from planish.ir.tensor import Tensor, raw_bytes
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
@@ -29,7 +30,7 @@ def emit(graph: Graph, *, opset: int | None = None) -> onnx.ModelProto:
     opset: the version of the standard operators to write; None keeps the graph's own. Raises GraphError when an
     operator has no form in it, or when the weights do not fit a protobuf (2 GB): `save` writes those to a file.
     """
-    size = sum(tensor.nbytes for tensor in constants(graph))
+    size = sum(map(inline_size, constants(graph)))
     if size > LARGEST_PROTOBUF:
         raise GraphError(f"{size} bytes of weights do not fit one protobuf; use save, which writes them to a file")
     return Emitter(graph, opset, write_inline).model()
@@ -42,13 +43,18 @@ def constants(graph: Graph) -> Iterable[Tensor]:
         tensor = value.constant or graph.defaults.get(value)
         if tensor is not None:
             seen[id(tensor)] = tensor
-    for node in graph.nodes:
+    for node in (*graph.nodes, graph.returns):
         for operand in node.operands:
             if operand is not None and operand.constant is not None:
                 seen[id(operand.constant)] = operand.constant
         for nested in node.graphs:
             seen |= {id(tensor): tensor for tensor in constants(nested)}
     return seen.values()
+
+
+def inline_size(tensor: Tensor) -> int:
+    """About the bytes that a tensor takes inside the model."""
+    return tensor.proto.ByteSize() if isinstance(tensor, (ProtoTensor, SparseTensor)) else tensor.nbytes
 
 
 def write_inline(tensor: Tensor, proto: TensorProto) -> None:
@@ -72,6 +78,12 @@ def write_inline(tensor: Tensor, proto: TensorProto) -> None:
         proto.raw_data = b"".join(tensor.raw_chunks())
 
 
+def write_sparse(tensor: SparseTensor, proto: onnx.SparseTensorProto) -> None:
+    proto.CopyFrom(tensor.proto)
+    write_inline(tensor.values, proto.values)
+    write_inline(tensor.indices, proto.indices)
+
+
 class Emitter:
     """One emission: holds the opset and where tensors are written."""
 
@@ -80,35 +92,41 @@ class Emitter:
         self.write = write
         self.imports = dict(graph.opset_imports)
         if opset is not None:
+            if not 1 <= opset <= schema.NEWEST_OPSET:
+                raise GraphError(f"opset {opset} is none of those that the installed onnx knows, 1 to {schema.NEWEST_OPSET}")
             self.imports[""] = opset
-        model = graph.model
-        self.loaded = model if isinstance(model, onnx.ModelProto) else None
-        loaded = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in self.loaded.opset_import} if self.loaded else {}
-        self.same_opsets = all(loaded.get(domain) == version for domain, version in self.imports.items())
+        self.loaded = graph.model if isinstance(graph.model, onnx.ModelProto) else None
+        loaded = opset_versions(self.loaded) if self.loaded is not None else {}
+        self.changed = {domain for domain, version in self.imports.items() if loaded.get(domain) != version}
+        self.changed |= {"ai.onnx"} if "" in self.changed else set()
 
     def model(self) -> onnx.ModelProto:
+        with paused_collection():
+            return self.build()
+
+    def build(self) -> onnx.ModelProto:
         model = onnx.ModelProto()
         if self.loaded is not None:
             copy_fields(self.loaded, model, except_for=("graph",))
         else:
-            model.ir_version = onnx.IR_VERSION
             model.producer_name = "planish"
         self.import_opsets(model)
         names = Names(self.root)
         self.graph(self.root, names, model.graph)
         self.finish_initializers(model, names)
+        self.embed_external(model)
         return model
 
     def import_opsets(self, model: onnx.ModelProto) -> None:
         known = {("" if o.domain == "ai.onnx" else o.domain): o for o in model.opset_import}
-        for domain, version in self.imports.items():
-            if domain not in known:
-                model.opset_import.append(helper.make_opsetid(domain, version))
-            elif known[domain].version != version:
-                known[domain].version = version
-        if not self.same_opsets and self.loaded is not None:
-            needed = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
-            model.ir_version = max(model.ir_version, needed)
+        for domain in [domain for domain in self.imports if domain in self.changed]:
+            if domain in known:
+                known[domain].version = self.imports[domain]
+            else:
+                model.opset_import.append(helper.make_opsetid(domain, self.imports[domain]))
+        if self.loaded is None or self.changed:
+            least = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+            model.ir_version = max(model.ir_version, least, _LISTED_UNTIL_IR if self.loaded is None else 0)
 
     def graph(self, graph: Graph, names: Names, proto: onnx.GraphProto) -> None:
         source = graph.source if isinstance(graph.source, onnx.GraphProto) else None
@@ -117,31 +135,35 @@ class Emitter:
         else:
             proto.name = graph.name or "graph"
         for node in graph.nodes:
-            proto.node.append(self.node(node, names))
+            emitted = self.node(node, names)
+            proto.node.append(emitted)
+            names.defined.update(emitted.output)
         for value, name in names.copies:
             proto.node.append(helper.make_node("Identity", [names.of(value)], [name], name=names.unique(f"{name}_copy")))
-        self.interface(graph, names, proto, source)
         for value in graph.initializers:
-            self.initializer(value, value.constant or graph.defaults[value], names.names[value], proto)
+            self.initializer(value.constant or graph.defaults[value], names.names[value], proto)
+        self.interface(graph, names, proto, source or onnx.GraphProto())
         if source is not None:
-            self.annotations(source, names, proto)
+            annotate(source, names, proto)
 
-    def interface(self, graph: Graph, names: Names, proto: onnx.GraphProto, source: onnx.GraphProto | None) -> None:
-        if source is not None:
-            dropped = {info.name for info in source.input} - {value.name for value in graph.inputs}
-            dropped -= {names.names[value] for value in graph.initializers}
-            proto.input.extend([info for info in source.input if info.name not in dropped])
-            proto.output.extend(source.output)
-            return
-        for value in graph.inputs:
-            proto.input.append(value_info(value.name, value.type))
-        for value, name in zip(graph.outputs, graph.output_names, strict=True):
-            proto.output.append(value_info(name, value.type))
+    def interface(self, graph: Graph, names: Names, proto: onnx.GraphProto, source: onnx.GraphProto) -> None:
+        """Inputs and outputs as loaded; before IR 4 the initializers that are left stand among the inputs."""
+        inputs = {value.name: value for value in graph.inputs}
+        constants = {value.name: value for value in graph.initializers if value not in graph.defaults}
+        for info in source.input:
+            value = inputs.pop(info.name, None) or constants.get(info.name)
+            if value is not None:
+                proto.input.append(named(info, names.names[value]))
+        for value in inputs.values():
+            proto.input.append(value_info(names.names[value], value.type))
+        outputs = {info.name: info for info in source.output}
+        for value, old, name in zip(graph.outputs, graph.output_names, names.output_names, strict=True):
+            proto.output.append(named(outputs[old], name) if old in outputs else value_info(name, value.type))
 
-    def initializer(self, value: Value, tensor: Tensor, name: str, proto: onnx.GraphProto) -> None:
+    def initializer(self, tensor: Tensor, name: str, proto: onnx.GraphProto) -> None:
         if isinstance(tensor, SparseTensor):
             sparse = proto.sparse_initializer.add()
-            sparse.CopyFrom(tensor.proto)
+            write_sparse(tensor, sparse)
             sparse.values.name = name
             return
         target = proto.initializer.add()
@@ -151,29 +173,30 @@ class Emitter:
     def finish_initializers(self, model: onnx.ModelProto, names: Names) -> None:
         """Constants that no graph lists go to the main graph; before IR 4 they would have to be inputs as well."""
         listed = self.root.initializers
-        new = [value for value in names.names if value.constant is not None and value.producer is None and value not in listed]
-        for value in new:
-            tensor = value.constant
-            if tensor is not None:
-                self.initializer(value, tensor, names.names[value], model.graph)
-        if new and model.ir_version < _LISTED_UNTIL_IR:
+        for value, name in names.names.items():
+            if value.constant is not None and value.producer is None and value not in listed:
+                self.initializer(value.constant, name, model.graph)
+        if self.loaded is None or model.ir_version >= _LISTED_UNTIL_IR:
+            return
+        old = {tensor.name for tensor in self.loaded.graph.initializer} | {info.name for info in model.graph.input}
+        if any(tensor.name not in old for tensor in model.graph.initializer):
             model.ir_version = _LISTED_UNTIL_IR
             inputs = {value.name for value in self.root.inputs}
             kept = [info for info in model.graph.input if info.name in inputs]
             model.graph.ClearField("input")
             model.graph.input.extend(kept)
 
-    def annotations(self, source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> None:
-        alive = names.taken
-        proto.value_info.extend([info for info in source.value_info if info.name in alive])
-        for annotation in source.quantization_annotation:
-            mentioned = [annotation.tensor_name, *(entry.value for entry in annotation.quant_parameter_tensor_names)]
-            if all(name in alive for name in mentioned):
-                proto.quantization_annotation.append(annotation)
+    def embed_external(self, model: onnx.ModelProto) -> None:
+        """Put external data of functions and training graphs, which are kept as they came, inside the model."""
+        if self.root.path is None:
+            return
+        folder = Folder.of(self.root.path)
+        for tensor in external_tensors(model):
+            write_inline(load_tensor(tensor, folder), tensor)
 
     def node(self, node: Node, names: Names) -> onnx.NodeProto:
         source = node.source if isinstance(node.source, Source) else None
-        if source is not None and self.same_opsets and source.operands is node.operands and not node.graphs:
+        if source is not None and source.operands is node.operands and source.proto.domain not in self.changed:
             proto = self.renamed(source.proto, node, names)
         else:
             proto = self.rebuilt(node, source, names)
@@ -185,6 +208,7 @@ class Emitter:
     def renamed(self, source: onnx.NodeProto, node: Node, names: Names) -> onnx.NodeProto:
         """The node as it was loaded, under the names that its operands and results have now."""
         inputs = [names.of(operand) for operand in node.operands[: len(source.input)]]
+        inputs += [""] * (len(source.input) - len(inputs))
         outputs = [names.names.get(result, "") for result in node.results]
         if inputs == source.input and outputs == source.output:
             return source
@@ -204,10 +228,9 @@ class Emitter:
             copy_fields(source.proto, proto, except_for=("input", "output", "attribute"))
             written = {attribute.name: attribute for attribute in source.proto.attribute}
         else:
-            proto.op_type = lowered.op
-            proto.domain = key.domain
-            proto.overload = key.overload
-            proto.name = node.name
+            proto = onnx.NodeProto(
+                op_type=lowered.op, domain=key.domain or None, overload=key.overload or None, name=node.name or None
+            )
         proto.input.extend([names.of(operand) for operand in lowered.operands])
         proto.output.extend([names.names.get(result, "") for result in node.results])
         for name in sorted(lowered.attributes, key=lambda name: _position(name, written)):
@@ -222,26 +245,34 @@ class Emitter:
         if written is not None and not isinstance(value, Tensor) and schema.decode_plain(written) == value:
             return written
         proto = AttributeProto(name=name)
-        if written is not None:
-            copy_fields(written, proto, except_for=("g", "graphs", "t", "sparse_tensor", "type"))
+        if written is not None and written.HasField("doc_string"):
+            proto.doc_string = written.doc_string
         if isinstance(value, Graph):
             proto.type = AttributeProto.GRAPH
             self.graph(value, Names(value, names), proto.g)
         elif isinstance(value, SparseTensor):
             proto.type = AttributeProto.SPARSE_TENSOR
-            proto.sparse_tensor.CopyFrom(value.proto)
+            write_sparse(value, proto.sparse_tensor)
         elif isinstance(value, Tensor):
             proto.type = AttributeProto.TENSOR
-            self.write(value, proto.t)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Graph):
-            proto.type = AttributeProto.GRAPHS
-            for nested in value:
-                if isinstance(nested, Graph):
-                    self.graph(nested, Names(nested, names), proto.graphs.add())
+            write_inline(value, proto.t)
+        elif isinstance(value, tuple) and value and isinstance(value[0], (Graph, Tensor)):
+            proto.type = AttributeProto.GRAPHS if isinstance(value[0], Graph) else AttributeProto.TENSORS
+            for part in value:
+                if isinstance(part, Graph):
+                    self.graph(part, Names(part, names), proto.graphs.add())
+                elif isinstance(part, Tensor):
+                    write_inline(part, proto.tensors.add())
         else:
-            kind = schema.attribute_type(node.op, name) or None
-            proto = helper.make_attribute(name, value, attr_type=kind)
+            self.plain(node, name, value, proto)
         return proto
+
+    def plain(self, node: Node, name: str, value: object, proto: AttributeProto) -> None:
+        try:
+            made = helper.make_attribute(name, value, attr_type=schema.attribute_type(node.op, name) or None)
+        except (TypeError, ValueError) as error:
+            raise GraphError(f"the attribute {name!r} cannot be written: {error}", node) from None
+        proto.MergeFrom(made)
 
 
 _REBUILT = ("node", "initializer", "sparse_initializer", "input", "output", "value_info", "quantization_annotation")
@@ -258,6 +289,36 @@ def copy_fields(source: Message, target: Message, except_for: Iterable[str]) -> 
             getattr(target, descriptor.name).CopyFrom(value)
         else:
             setattr(target, descriptor.name, value)
+
+
+def annotate(source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> None:
+    """Keep what the model said of values by their names, unless a value is gone or another one has its name now."""
+    if not source.value_info and not source.quantization_annotation:
+        return
+    alive = {name for value, name in names.names.items() if value.name == name and _is_loaded(value)}
+    gone = {name for node in source.node for name in node.output}
+    gone.update(info.name for info in source.input)
+    gone.update(tensor.name for tensor in source.initializer)
+    gone.update(sparse.values.name for sparse in source.sparse_initializer)
+    gone = (gone | names.taken) - alive
+    proto.value_info.extend([info for info in source.value_info if info.name not in gone])
+    for annotation in source.quantization_annotation:
+        parameters = [entry.value for entry in annotation.quant_parameter_tensor_names]
+        if gone.isdisjoint((annotation.tensor_name, *parameters)):
+            proto.quantization_annotation.append(annotation)
+
+
+def _is_loaded(value: Value) -> bool:
+    return value.producer is None or value.producer.source is not None
+
+
+def named(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
+    if info.name == name:
+        return info
+    renamed = onnx.ValueInfoProto()
+    renamed.CopyFrom(info)
+    renamed.name = name
+    return renamed
 
 
 def value_info(name: str, type: Type | None) -> onnx.ValueInfoProto:
@@ -284,7 +345,7 @@ def _dim_text(dim: object) -> int | str | None:
     if isinstance(dim, int):
         return dim
     text = str(dim)
-    return None if text.startswith("?") else text
+    return None if "?" in text else text
 
 
 def _position(name: str, written: Mapping[str, AttributeProto]) -> tuple[int, str]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from planish.ir.graph import Node
+
+class Place(Protocol):
+    """A node, as an error shows it."""
+
+    @property
+    def label(self) -> str: ...
+
+    def describe(self) -> str:
+        """The node with its neighbours."""
+        ...
 
 
 class GraphError(Exception):
@@ -14,7 +22,7 @@ class GraphError(Exception):
     `message` is one sentence fit for a user; `str()` adds the node and, where it stands in a graph, its neighbours.
     """
 
-    def __init__(self, message: str, node: Node | None = None) -> None:
+    def __init__(self, message: str, node: Place | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.node = node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar, Union
@@ -14,27 +14,26 @@ from planish.ir.ops import schema
 from planish.ir.tensor import ArrayTensor, Spool, Tensor
 from planish.ir.types import Array, DType, TensorType, Type
 
-SPOOL_BYTES = 1 << 20
 RETURN = "Return"
-ELEMENTS = 64
-_COUNTING = (DType.INT64, DType.INT32, DType.BOOL)
+_SHOWN = 4
 
 
 class Use(NamedTuple):
-    """One operand slot: `user.operands[index]`."""
+    """One operand slot: `user.operands[position]`."""
 
     user: Node
-    index: int
+    position: int
 
 
 class Value:
     """One value of the graph: a node's result, an input, or a constant. Its identity is the object; its name is a hint.
 
     `type` and `elements` (what an integer tensor of at most a few elements holds, as dims) say what holds in every run.
-    `source` is what the loaded model wrote about it, for emit alone.
+    `readers` counts the operand slots of each node that read it. `source` is what the loaded model wrote about it, for
+    emit alone.
     """
 
-    __slots__ = ("_users", "constant", "elements", "graph", "index", "name", "producer", "source", "type")
+    __slots__ = ("constant", "elements", "graph", "index", "name", "producer", "readers", "source", "type")
 
     def __init__(self, name: str = "", type: Type | None = None, producer: Node | None = None, index: int = 0) -> None:
         self.name = name
@@ -45,39 +44,30 @@ class Value:
         self.constant: Tensor | None = None
         self.graph: Graph | None = None
         self.source: object = None
-        self._users: dict[Node, int] = {}
+        self.readers: dict[Node, int] = {}
 
     def set_constant(self, tensor: Tensor) -> None:
         """Say that this value, whose maker is a Constant or nobody, is always `tensor`."""
         self.constant = tensor
         self.type = TensorType(tensor.dtype, tensor.shape)
-        if tensor.in_memory and len(tensor.shape) < 2 and tensor.size <= ELEMENTS and tensor.dtype in _COUNTING:  # noqa: PLR2004  a vector
-            self.elements = tensor.ints()
+        self.elements = tensor.elements()
 
     @property
     def users(self) -> tuple[Node, ...]:
         """The nodes that read it, each once, in the order in which they began to; `Return` nodes among them."""
-        return tuple(self._users)
+        return tuple(self.readers)
 
     @property
     def uses(self) -> tuple[Use, ...]:
-        return tuple(Use(user, i) for user in self._users for i, o in enumerate(user.operands) if o is self)
+        return tuple(Use(user, i) for user in self.readers for i, o in enumerate(user.operands) if o is self)
 
     @property
-    def use_count(self) -> int:
-        return sum(self._users.values())
-
-    def uses_by(self, node: Node) -> int:
-        return self._users.get(node, 0)
+    def has_one_use(self) -> bool:
+        return len(self.readers) == 1 and 1 in self.readers.values()
 
     @property
     def is_used(self) -> bool:
-        return bool(self._users)
-
-    @property
-    def is_input(self) -> bool:
-        """Whether it is an input of its graph; one that has a default (an overridable initializer) is no constant."""
-        return self.producer is None and self.constant is None
+        return bool(self.readers)
 
     @property
     def tensor_type(self) -> TensorType | None:
@@ -119,11 +109,15 @@ class OpaqueAttribute:
 class Node:
     """An application of an operator. Operator and attributes never change; operands do, through the graph.
 
-    `op` is the key of the operator table: "Conv", "com.microsoft::Gelu", or "Softmax-11" for an old version whose meaning
-    has no canonical form. `origin` names the nodes of the loaded model that it came from.
+    `op` is the key of the operator table: "Conv", "com.microsoft::Gelu", or "Softmax-11" for an old version whose
+    meaning
+    has no canonical form. `graphs` are the nested graphs, in the order of their attributes. `origin` names the nodes of
+    the loaded model that it came from. `before` and `after` are its neighbours in the graph's order.
     """
 
-    __slots__ = ("_next", "_prev", "attributes", "graph", "name", "op", "operands", "origin", "results", "source")
+    __slots__ = (
+        "after", "attributes", "before", "graph", "graphs", "name", "op", "operands", "origin", "results", "source",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -135,32 +129,20 @@ class Node:
     ) -> None:
         self.op = op
         self.operands: tuple[Value | None, ...] = tuple(operands)
-        self.attributes: Mapping[str, Attribute] = attributes if attributes is not None else {}
+        self.attributes: Mapping[str, Attribute] = attributes or {}
+        self.graphs: tuple[Graph, ...] = _nested(self.attributes) if attributes else ()
         names = ("",) * results if isinstance(results, int) else results
         self.results: tuple[Value, ...] = tuple([Value(hint, None, self, i) for i, hint in enumerate(names)])
         self.name = name
         self.graph: Graph | None = None
         self.origin: tuple[str, ...] = ()
         self.source: object = None
-        self._prev: Node | None = None
-        self._next: Node | None = None
+        self.before: Node = self
+        self.after: Node = self
 
     @property
     def result(self) -> Value:
         return self.results[0]
-
-    @property
-    def graphs(self) -> tuple[Graph, ...]:
-        """The nested graphs (branches, bodies), in the order of their attributes."""
-        if not self.attributes:
-            return ()
-        found: list[Graph] = []
-        for attribute in self.attributes.values():
-            if isinstance(attribute, Graph):
-                found.append(attribute)
-            elif isinstance(attribute, tuple):
-                found.extend(part for part in attribute if isinstance(part, Graph))
-        return tuple(found)
 
     def operand(self, index: int) -> Value | None:
         """The operand at `index`; None where it is omitted."""
@@ -185,9 +167,9 @@ class Node:
         found = self.attribute(name)
         if found is None:
             return None
-        if not isinstance(found, tuple):
-            raise GraphError(f"{self.op} needs the attribute {name!r} as a list of ints, and has {found!r}", self)
-        return tuple(element for element in found if isinstance(element, int))
+        if isinstance(found, tuple):
+            return tuple([element for element in found if isinstance(element, int)])
+        raise GraphError(f"{self.op} needs the attribute {name!r} as a list of ints, and has {found!r}", self)
 
     def subgraph(self, name: str) -> Graph:
         found = self.attributes.get(name)
@@ -195,42 +177,40 @@ class Node:
             raise GraphError(f"{self.op} lacks its graph attribute {name!r}", self)
         return found
 
-    def describe(self) -> str:
-        """The node with its neighbours, as text for an error."""
-        lines = [self.line(f"  > {self.label}: ")]
-        lines += [o.producer.line("    from ") for o in self.operands if o is not None and o.producer is not None][:4]
-        lines += [user.line("    read by ") for result in self.results for user in result.users][:4]
-        if self.origin:
-            lines.append(f"    comes from {', '.join(self.origin[:6])}")
-        return "\n".join(lines)
-
     @property
     def label(self) -> str:
         """The name, or the first named result where the model gives the node none."""
         return self.name or next((r.name for r in self.results if r.name), self.op)
 
-    def line(self, prefix: str = "") -> str:
-        operands = ", ".join("" if o is None else str(o) for o in self.operands)
-        return f"{prefix}{', '.join(map(str, self.results))} = {self.op}({operands})"
+    def describe(self) -> str:
+        """The node with its neighbours, as text for an error."""
+        producers = [o.producer for o in self.operands if o is not None and o.producer is not None]
+        lines = [f"  > {self!r}", *(f"    from {producer!r}" for producer in producers[:_SHOWN])]
+        lines += [f"    read by {user!r}" for result in self.results for user in result.users[:_SHOWN]]
+        return "\n".join([*lines, f"    comes from {', '.join(self.origin[:_SHOWN])}"] if self.origin else lines)
 
     def __repr__(self) -> str:
-        return f"<{self.label}: {self.op}>"
+        operands = ", ".join("" if operand is None else str(operand) for operand in self.operands)
+        return f"{self.label}: {', '.join(map(str, self.results))} = {self.op}({operands})"
 
     def _expect(self, name: str, kind: type[T]) -> T:
         found = self.attribute(name)
-        if not isinstance(found, kind):
-            raise GraphError(f"{self.op} needs the attribute {name!r} as {kind.__name__}, and has {found!r}", self)
-        return found
+        if isinstance(found, kind):
+            return found
+        raise GraphError(f"{self.op} needs the attribute {name!r} as {kind.__name__}, and has {found!r}", self)
 
 
 class Graph:
     """Nodes in an order in which every value is made before it is read, with an interface that no pass may change.
 
-    A graph's results are the operands of its `returns` node, so a value that the caller sees has a use like any other.
-    Nested graphs (`owner` is their node) read values of the graphs around them directly.
+    A graph's results are the operands of its `returns` node, so a value that the caller sees has a use like any other;
+    that node is also where the circle of nodes, each linked to its neighbours, begins and ends. Nested graphs (`owner`
+    is their node) read values of the graphs around them directly.
     """
 
-    def __init__(self, name: str = "", opset_imports: Mapping[str, int] | None = None, outer: Graph | None = None) -> None:
+    def __init__(
+        self, name: str = "", opset_imports: Mapping[str, int] | None = None, outer: Graph | None = None
+    ) -> None:
         """`outer`: the graph that one of its nodes will nest this one in."""
         self.name = name
         self.opset_imports: dict[str, int] = dict(opset_imports or {})
@@ -245,12 +225,10 @@ class Graph:
         self.data_files: tuple[Path, ...] = ()
         self.spool: Spool | None = None
         self.version = 0
+        self.verified = -1
         self.returns = Node(RETURN, results=0)
         self.returns.graph = self
-        self._head: Node | None = None
-        self._tail: Node | None = None
         self._count = 0
-        self._erased = False
         self._fresh: Iterator[int] = itertools.count(1) if outer is None else outer._fresh
 
     # What is there
@@ -258,7 +236,12 @@ class Graph:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes in order, as they stand now; the graph may be changed while the caller walks them."""
-        return tuple(self._iterate())
+        found: list[Node] = []
+        node = self.returns.after
+        while node is not self.returns:
+            found.append(node)
+            node = node.after
+        return tuple(found)
 
     def __len__(self) -> int:
         return self._count
@@ -273,11 +256,6 @@ class Graph:
         while graph.owner is not None and graph.owner.graph is not None:
             graph = graph.owner.graph
         return graph
-
-    @property
-    def opset(self) -> int:
-        """The version of the standard operators that the model was written in."""
-        return self.root.opset_imports.get("", 1)
 
     def walk(self) -> Iterator[Node]:
         """Every node of this graph and of the graphs nested in it, an owner before what it owns."""
@@ -319,7 +297,7 @@ class Graph:
     # Mutations
 
     def insert(self, node: Node, before: Node | None = None) -> None:
-        """Put a node before another one of this graph, or at the end; a node that is elsewhere moves here."""
+        """Put a new node before another one of this graph, or at the end; a node that is elsewhere moves here."""
         if before is not None and before.graph is not self:
             raise GraphError(f"cannot insert {node.op} before {before.label}, which is not in this graph", node)
         if before is node:
@@ -327,13 +305,17 @@ class Graph:
         if node.graph is not None:
             node.graph._unlink(node)
         else:
-            _acquire(node)
+            for operand in node.operands:
+                _add_use(operand, node)
         node.graph = self
         for result in node.results:
             result.graph = self
         for nested in node.graphs:
             nested.owner = node
-        self._link(node, None if before is self.returns else before)
+        following = self.returns if before is None else before
+        node.before, node.after = following.before, following
+        following.before.after = following.before = node
+        self._count += 1
         self.root.version += 1
 
     def set_operand(self, node: Node, index: int, value: Value | None) -> None:
@@ -341,10 +323,8 @@ class Graph:
         old = node.operands[index]
         if old is value:
             return
-        if old is not None:
-            _drop_use(old, node)
-        if value is not None:
-            value._users[node] = value._users.get(node, 0) + 1
+        _drop_use(old, node)
+        _add_use(value, node)
         node.operands = (*node.operands[:index], value, *node.operands[index + 1 :])
         self.root.version += 1
 
@@ -352,10 +332,10 @@ class Graph:
         """Make every reader of `old`, in nested graphs too, read `new`."""
         if old is new:
             return
-        for user, count in old._users.items():
+        for user, count in old.readers.items():
             user.operands = tuple([new if operand is old else operand for operand in user.operands])
-            new._users[user] = new._users.get(user, 0) + count
-        old._users = {}
+            _add_use(new, user, count)
+        old.readers = {}
         self.root.version += 1
 
     def set_results(self, values: Sequence[Value], names: Sequence[str] | None = None) -> None:
@@ -365,15 +345,14 @@ class Graph:
         if len(values) != len(self.output_names):
             raise GraphError(f"graph {self.name!r} has {len(self.output_names)} outputs and was given {len(values)}")
         for old in self.returns.operands:
-            if old is not None:
-                _drop_use(old, self.returns)
+            _drop_use(old, self.returns)
         self.returns.operands = tuple(values)
         for value in values:
-            value._users[self.returns] = value._users.get(self.returns, 0) + 1
+            _add_use(value, self.returns)
         self.root.version += 1
 
     def erase(self, what: Node | Value) -> None:
-        """Remove a node or an initializer that nothing reads."""
+        """Remove a node, and what is nested in it, or an initializer. Nothing may read it; what is erased is gone."""
         if isinstance(what, Value):
             if what.is_used:
                 raise GraphError(f"cannot erase the constant {what}: it is still read", what.users[0])
@@ -381,45 +360,16 @@ class Graph:
                 raise GraphError(f"cannot erase {what}: it is no constant of graph {self.name!r}")
             del self.initializers[what]
         else:
-            for result in what.results:
-                if result._users:
-                    raise GraphError(f"cannot erase {what.label}: {result} is still read", what)
+            if any(result.readers for result in what.results):
+                raise GraphError(f"cannot erase {what.label}: its results are still read", what)
             _release(what)
             self._unlink(what)
             what.graph = None
         self.root.version += 1
 
-    # The list
-
-    def _iterate(self) -> Iterator[Node]:
-        node = self._head
-        while node is not None:
-            yield node
-            node = node._next
-
-    def _link(self, node: Node, before: Node | None) -> None:
-        node._next = before
-        node._prev = self._tail if before is None else before._prev
-        if node._prev is None:
-            self._head = node
-        else:
-            node._prev._next = node
-        if before is None:
-            self._tail = node
-        else:
-            before._prev = node
-        self._count += 1
-
     def _unlink(self, node: Node) -> None:
-        if node._prev is None:
-            self._head = node._next
-        else:
-            node._prev._next = node._next
-        if node._next is None:
-            self._tail = node._prev
-        else:
-            node._next._prev = node._prev
-        node._prev = node._next = None
+        node.before.after, node.after.before = node.after, node.before
+        node.before = node.after = node
         self._count -= 1
 
 
@@ -431,33 +381,30 @@ def constant(value: Tensor | Array, name: str = "") -> Value:
     return made
 
 
-def _drop_use(value: Value, user: Node) -> None:
-    left = value._users[user] - 1
-    if left:
-        value._users[user] = left
-    else:
-        del value._users[user]
+def _nested(attributes: Mapping[str, Attribute]) -> tuple[Graph, ...]:
+    parts = [part for value in attributes.values() for part in (value if isinstance(value, tuple) else (value,))]
+    return tuple([part for part in parts if isinstance(part, Graph)])
 
 
-def _acquire(node: Node) -> None:
-    """Make the uses of a node that is in no graph, and those that erasing it took from what is nested in it."""
-    for operand in node.operands:
-        if operand is not None:
-            operand._users[node] = operand._users.get(node, 0) + 1
-    for nested in node.graphs:
-        if nested._erased:
-            nested._erased = False
-            for inner in (*nested.nodes, nested.returns):
-                _acquire(inner)
+def _add_use(value: Value | None, user: Node, count: int = 1) -> None:
+    if value is not None:
+        value.readers[user] = value.readers.get(user, 0) + count
+
+
+def _drop_use(value: Value | None, user: Node) -> None:
+    if value is None:
+        return
+    value.readers[user] -= 1
+    if not value.readers[user]:
+        del value.readers[user]
 
 
 def _release(node: Node) -> None:
     """Take back every use that a node, and what is nested in it, makes."""
     for operand in node.operands:
-        if operand is not None:
-            _drop_use(operand, node)
+        _drop_use(operand, node)
     for nested in node.graphs:
         if nested.owner is node:
-            nested._erased = True
             for inner in (*nested.nodes, nested.returns):
                 _release(inner)
+                inner.graph = None

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
-from planish.ir.graph import ELEMENTS, Graph, Node, Value
+from planish.ir.graph import Graph, Node, Value
 from planish.ir.ops import reference
 from planish.ir.ops.table import OPERATORS
+from planish.ir.tensor import ELEMENTS
 from planish.ir.types import DType, TensorType, Type, refine
 
 _LIMITS = {DType.INT64: 2**63, DType.INT32: 2**31, DType.BOOL: 2}
@@ -98,7 +99,7 @@ def check(node: Node) -> None:
     entry = OPERATORS.get(node.op)
     types = reference.infer(node) if entry is None or entry.infer is None else entry.infer(node)
     for result, type in zip(node.results, types, strict=False):
-        if contradicts(result.type, type):
+        if type != result.type and contradicts(result.type, type):
             raise GraphError(f"{result} is recorded as {result.type} and inferred as {type}", node)
 
 

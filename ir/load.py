@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,11 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, inliner
 
+from planish.ir.collection import paused_collection
 from planish.ir.dim import Dim, fresh_symbol, symbol
 from planish.ir.errors import GraphError
 from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
 from planish.ir.infer import infer
-from planish.ir.load_tensor import Folder, count_of, load_sparse, load_tensor
+from planish.ir.load_tensor import Folder, count_of, external_tensors, is_external, load_sparse, load_tensor
 from planish.ir.ops import forms, schema
 from planish.ir.tensor import Spool, Tensor
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
@@ -26,10 +27,13 @@ _CONSTANTS_OVERRIDABLE_SINCE_IR = 4
 
 
 class Source(NamedTuple):
-    """What emit needs to write a node as it came: its proto, and the operands that it was loaded with."""
+    """What emit needs to write a node as it came: its proto, and the operands that it was loaded with.
+
+    `operands` is None for a node that cannot go out as it came, because it refers to a file.
+    """
 
     proto: onnx.NodeProto
-    operands: tuple[Value | None, ...]
+    operands: tuple[Value | None, ...] | None
 
 
 def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal["keep", "inline"] = "keep") -> Graph:
@@ -43,18 +47,23 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal[
         proto, folder = onnx.ModelProto(), Folder(None, model.graph.name or "model")
         proto.CopyFrom(model)
     else:
-        path = Path(model)
-        proto, folder = read_model(path), Folder(path.parent, str(path))
+        proto, folder = read_model(Path(model)), Folder.of(Path(model))
     if not proto.HasField("graph"):
         raise GraphError(f"{folder.origin}: holds no graph, so it is not an ONNX model")
     _check_opsets(proto, folder)
     if functions == "inline" and len(proto.functions):
         proto = inliner.inline_local_functions(proto)
-    try:
-        graph = _Loader(proto, folder).load()
-    except _OutOfOrder:
-        graph = _Loader(proto, folder, sort=True).load()
+    with paused_collection():
+        try:
+            graph = _Loader(proto, folder).load()
+        except _OutOfOrder:
+            graph = _Loader(proto, folder, sort=True).load()
+    for tensor in external_tensors(proto):
+        load_tensor(tensor, folder)
     graph.model = proto
+    graph.path = None if isinstance(model, onnx.ModelProto) else Path(model).absolute()
+    graph.data_files = folder.files
+    graph.verified = graph.version
     return graph
 
 
@@ -70,6 +79,11 @@ def read_model(path: Path) -> onnx.ModelProto:
     except DecodeError:
         raise GraphError(f"{path}: is not an ONNX model, or is cut off (protobuf cannot parse it)") from None
     return proto
+
+
+def opset_versions(proto: onnx.ModelProto) -> dict[str, int]:
+    """The version of each domain; IR 1 and 2, which import none, mean the first."""
+    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import} or {"": 1}
 
 
 def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
@@ -111,9 +125,10 @@ class _Loader:
         self.proto = proto
         self.sort = sort
         self.folder = folder
-        self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import} or {"": 1}
+        self.opsets = opset_versions(proto)
         self.listed_constants = proto.ir_version < _CONSTANTS_OVERRIDABLE_SINCE_IR
         self.functions = {(f.domain, f.name, f.overload) for f in proto.functions}
+        self.made: dict[Hashable, Value] = {}
         self.forms: dict[tuple[str, str, str], tuple[str, bool]] = {}
 
     def load(self) -> Graph:
@@ -171,11 +186,11 @@ class _Loader:
         op, plain = self.form(proto)
         if not plain:
             raised = forms.raise_form(
-                proto.domain, proto.op_type, self.opsets.get(proto.domain, 0), operands, attributes, results
+                proto.domain, proto.op_type, self.opsets.get(proto.domain, 0), operands, attributes, results, self.made
             )
             op, operands, attributes = raised
         node = Node(op, operands, attributes, results, proto.name)
-        node.source = Source(proto, node.operands)
+        node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
         if len(proto.metadata_props):
             node.origin = origin_of(proto)
         graph.insert(node)
@@ -230,6 +245,8 @@ class _Loader:
             return load_sparse(proto.sparse_tensor, self.folder)
         if proto.type == AttributeProto.GRAPH:
             return self.graph(proto.g, scope, Graph(proto.g.name, outer=self.main))
+        if proto.type == AttributeProto.TENSORS and len(proto.tensors):
+            return tuple([load_tensor(tensor, self.folder) for tensor in proto.tensors])
         if proto.type == AttributeProto.GRAPHS:
             return tuple([self.graph(g, scope, Graph(g.name, outer=self.main)) for g in proto.graphs])
         return OpaqueAttribute(proto)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from planish.ir.errors import GraphError
@@ -16,6 +19,9 @@ from planish.ir.tensor import FileTensor, Tensor
 from planish.ir.types import Array, DType
 
 _LARGEST = 2**63 - 1
+_BYTE = 8
+_KEPT = 1 << 16
+_DTYPES = {int(dtype): dtype for dtype in DType if dtype is not DType.UNDEFINED}
 _TYPED_FIELDS = {
     DType.FLOAT: ("float_data", 1),
     DType.COMPLEX64: ("float_data", 2),
@@ -34,19 +40,23 @@ class ProtoTensor(Tensor):
     __slots__ = ("_array", "proto")
 
     def __init__(self, proto: onnx.TensorProto, shape: tuple[int, ...]) -> None:
-        super().__init__(DType(proto.data_type), shape)
+        super().__init__(_DTYPES[proto.data_type], shape)
         self.proto = proto
         self._array: Array | None = None
 
     def array(self) -> Array:
-        if self._array is None:
+        if self._array is not None:
+            return self._array
+        raw = self.proto.raw_data
+        if raw and self.dtype.bits >= _BYTE and sys.byteorder == "little":
+            array: Array = np.frombuffer(raw, self.dtype.numpy).reshape(self.shape)
+        else:
             array = numpy_helper.to_array(self.proto)
-            if self.nbytes > 1 << 16:
-                return array
+        if self.nbytes <= _KEPT:
             self._array = array
-        return self._array
+        return array
 
-    def raw_chunks(self) -> Iterator[bytes]:
+    def raw_chunks(self) -> Iterator[bytes | memoryview]:
         if self.proto.HasField("raw_data"):
             yield self.proto.raw_data
         else:
@@ -66,25 +76,39 @@ class ExternalTensor(FileTensor):
 class SparseTensor(Tensor):
     """A sparse constant: kept as it is, dense when a pass asks for its elements."""
 
-    __slots__ = ("proto",)
+    __slots__ = ("indices", "proto", "values")
 
-    def __init__(self, proto: onnx.SparseTensorProto, values: Tensor, shape: tuple[int, ...]) -> None:
-        super().__init__(values.dtype, shape)
+    def __init__(self, proto: onnx.SparseTensorProto, values: Tensor, indices: Tensor) -> None:
+        super().__init__(values.dtype, tuple(proto.dims))
         self.proto = proto
+        self.values = values
+        self.indices = indices
 
     @property
     def in_memory(self) -> bool:
         return False
 
     def array(self) -> Array:
-        values = numpy_helper.to_array(self.proto.values)
-        indices = numpy_helper.to_array(self.proto.indices)
+        indices = self.indices.array().astype(np.int64)
         dense = np.zeros(self.shape, self.dtype.numpy)
-        if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
+        try:
+            if indices.ndim == 1:
+                dense.reshape(-1)[indices] = self.values.array()
+            else:
+                dense[tuple(indices.T)] = self.values.array()
+        except IndexError:
+            raise GraphError(f"sparse tensor {self.proto.values.name!r} has an index outside of {list(self.shape)}") from None
         return dense
+
+
+class Where(NamedTuple):
+    """A tensor of a model, as errors name it."""
+
+    origin: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: tensor {self.name!r}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +118,16 @@ class Folder:
     path: Path | None
     origin: str
     _sizes: dict[Path, int] = field(default_factory=dict[Path, int])
+
+    @staticmethod
+    def of(path: Path) -> Folder:
+        """The folder of the model at `path`."""
+        return Folder(path.absolute().parent, str(path))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that tensors have named so far."""
+        return tuple(self._sizes)
 
     def file(self, location: str, tensor: str) -> tuple[Path, int]:
         """The file that a tensor names, and its size in bytes; raises GraphError when it lies outside or is missing."""
@@ -106,7 +140,7 @@ class Folder:
         if not location or Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location:
             raise GraphError(f"{where} does not stay in the model's folder; put the file beside the model")
         file = self.path / location
-        if not file.exists():
+        if not _exists(file):
             raise GraphError(f"{where} is missing; put the file at {file}")
         if not file.resolve().is_relative_to(self.path.resolve()):
             raise GraphError(f"{where} leads out of the model's folder through a link; copy the file beside the model")
@@ -120,10 +154,10 @@ class Folder:
 def load_tensor(proto: onnx.TensorProto, folder: Folder) -> Tensor:
     """A tensor as the model stores it; raises GraphError when its shape, type and data do not agree."""
     shape = tuple(proto.dims)
-    where = f"{folder.origin}: tensor {proto.name!r}"
-    if proto.data_type not in DType.__members__.values() or not proto.data_type:
+    where = Where(folder.origin, proto.name)
+    dtype = _DTYPES.get(proto.data_type)
+    if dtype is None:
         raise GraphError(f"{where} has the element type {proto.data_type}, which onnx {onnx.__version__} does not know")
-    dtype = DType(proto.data_type)
     count = count_of(shape)
     if count is None:
         raise GraphError(f"{where} has the shape {list(shape)}, which is negative or overflows 64 bits")
@@ -138,17 +172,46 @@ def load_tensor(proto: onnx.TensorProto, folder: Folder) -> Tensor:
     else:
         name, per_element = _TYPED_FIELDS.get(dtype, ("int32_data", 1))
         held = len(getattr(proto, name))
-        wanted = count * per_element if dtype.bits >= 8 or dtype is DType.STRING else needed  # noqa: PLR2004  a byte
+        wanted = count * per_element if dtype.bits >= _BYTE or dtype is DType.STRING else needed
         if held != wanted:
             raise GraphError(f"{where} of shape {list(shape)} needs {wanted} elements of {name} and holds {held}")
     return ProtoTensor(proto, shape)
 
 
 def load_sparse(proto: onnx.SparseTensorProto, folder: Folder) -> Tensor:
-    values = load_tensor(proto.values, folder)
+    where = f"{folder.origin}: sparse tensor {proto.values.name!r}"
     if count_of(tuple(proto.dims)) is None:
-        raise GraphError(f"{folder.origin}: sparse tensor {proto.values.name!r} has the shape {list(proto.dims)}")
-    return SparseTensor(proto, values, tuple(proto.dims))
+        raise GraphError(f"{where} has the shape {list(proto.dims)}, which is negative or overflows 64 bits")
+    values, indices = load_tensor(proto.values, folder), load_tensor(proto.indices, folder)
+    count = values.shape[0] if len(values.shape) == 1 else -1
+    if indices.dtype is not DType.INT64 or indices.shape not in ((count,), (count, len(proto.dims))):
+        raise GraphError(f"{where} has values of the shape {list(values.shape)} and indices of {list(indices.shape)}")
+    return SparseTensor(proto, values, indices)
+
+
+def is_external(attribute: object) -> bool:
+    """Whether an attribute is a tensor that a file beside the model holds, wholly or in part."""
+    if isinstance(attribute, SparseTensor):
+        return is_external(attribute.values) or is_external(attribute.indices)
+    return isinstance(attribute, ExternalTensor)
+
+
+def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The tensors of functions and training graphs whose data is in files."""
+    for part in (*model.functions, *model.training_info):
+        for tensor in _tensors(part):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                yield tensor
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for part in value if descriptor.is_repeated else (value,):
+                yield from _tensors(part)
 
 
 def count_of(shape: tuple[int, ...]) -> int | None:
@@ -159,6 +222,13 @@ def count_of(shape: tuple[int, ...]) -> int | None:
             return None
         count *= extent
     return count if count <= _LARGEST and all(extent <= _LARGEST for extent in shape) else None
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        return False
 
 
 def _external(proto: onnx.TensorProto, shape: tuple[int, ...], needed: int, folder: Folder) -> Tensor:

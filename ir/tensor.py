@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from planish.ir.errors import GraphError
 from planish.ir.types import Array, DType
 
 _CHUNK = 4 << 20
+ELEMENTS = 64
+SPOOL_BYTES = 1 << 20
+_COUNTING = (DType.INT64, DType.INT32, DType.BOOL)
 
 
 class Tensor:
@@ -56,11 +60,17 @@ class Tensor:
         """The elements in an array of the caller's own."""
         return self.array().copy()
 
-    def raw_chunks(self) -> Iterator[bytes]:
+    def raw_chunks(self) -> Iterator[bytes | memoryview]:
         """The elements as ONNX lays them out in raw_data (little endian, packed), a few MiB at a time."""
         data = raw_bytes(self.array())
         for start in range(0, len(data), _CHUNK):
             yield data[start : start + _CHUNK]
+
+    def elements(self) -> tuple[int, ...] | None:
+        """What a shape, an axis or a flag holds: a vector or single number of at most ELEMENTS, read already."""
+        if len(self.shape) > 1 or not self.in_memory or self.dtype not in _COUNTING or self.size > ELEMENTS:
+            return None
+        return self.ints()
 
     def ints(self) -> tuple[int, ...]:
         """The elements of an integer or bool tensor, flattened."""
@@ -105,7 +115,7 @@ class FileTensor(Tensor):
         if self.dtype.bits % 8:
             return unpack(b"".join(self.raw_chunks()), self.dtype, self.shape)
         array = np.empty(self.shape, self.dtype.numpy.newbyteorder("<"))
-        view = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+        view = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
         start = 0
         for chunk in self.raw_chunks():
             view[start : start + len(chunk)] = chunk
@@ -116,37 +126,53 @@ class FileTensor(Tensor):
         return self.array()
 
     def raw_chunks(self) -> Iterator[bytes]:
-        handle = os.dup(self.file.fileno()) if isinstance(self.file, Spool) else os.open(self.file, os.O_RDONLY)
+        handle = os.dup(self.file.fileno()) if isinstance(self.file, Spool) else _open(self.file)
         try:
             done = 0
             while done < self.length:
                 chunk = os.pread(handle, min(_CHUNK, self.length - done), self.offset + done)
                 if not chunk:
-                    raise GraphError(f"{self.file} ended while a weight was read from it; was it changed meanwhile?")
+                    raise GraphError(f"{self.file}: ended while a weight was read from it; was it changed meanwhile?")
                 done += len(chunk)
                 yield chunk
         finally:
             os.close(handle)
 
 
+def _open(file: Path) -> int:
+    try:
+        return os.open(file, os.O_RDONLY)
+    except OSError as error:
+        raise GraphError(f"{file}: a weight cannot be read from it: {error.strerror or error}") from None
+
+
 class Spool:
-    """An unnamed temporary file that takes large results of passes, so that memory holds one of them at a time."""
+    """An unnamed temporary file that takes large results of passes, so that memory holds one of them at a time.
+
+    It is made when the first result comes and goes with the last tensor that refers to it.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="planish-")
+        self._descriptor: int | None = None
         self._end = 0
 
     def put(self, array: Array) -> Tensor:
-        data = raw_bytes(array)
+        data = memoryview(raw_bytes(array))
         offset = self._end
-        self._file.seek(offset)
-        self._file.write(data)
-        self._file.flush()
-        self._end += len(data)
+        try:
+            while self._end < offset + len(data):
+                self._end += os.pwrite(self.fileno(), data[self._end - offset :][:_CHUNK], self._end)
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise GraphError(f"{folder}: a large result cannot be kept there: {error.strerror or error}") from None
         return FileTensor(DType.of(array), array.shape, self, offset)
 
     def fileno(self) -> int:
-        return self._file.fileno()
+        if self._descriptor is None:
+            with tempfile.TemporaryFile(prefix="planish-") as file:
+                self._descriptor = os.dup(file.fileno())
+            weakref.finalize(self, os.close, self._descriptor)
+        return self._descriptor
 
 
 def raw_bytes(array: Array) -> bytes | memoryview:
@@ -159,7 +185,7 @@ def raw_bytes(array: Array) -> bytes | memoryview:
     array = np.ascontiguousarray(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def pack(array: Array, dtype: DType) -> bytes:

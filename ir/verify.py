@@ -15,6 +15,8 @@ def verify(graph: Graph, *, types: bool = True) -> None:
     types: also infer every node's types afresh from its operands and hold them against those recorded.
     """
     _Verifier(types).graph(graph, set())
+    if types and graph.owner is None:
+        graph.verified = graph.version
 
 
 def verify_nodes(nodes: Iterable[Node]) -> None:
@@ -40,7 +42,9 @@ class _Verifier:
             inner.extend(node.results)
         self.node(graph.returns, graph, defined)
         if len(graph.returns.operands) != len(graph.output_names):
-            raise GraphError(f"graph {graph.name!r} returns other than its {len(graph.output_names)} outputs", graph.returns)
+            raise GraphError(
+                f"graph {graph.name!r} returns other than its {len(graph.output_names)} outputs", graph.returns
+            )
         if graph.owner is not None:
             defined.difference_update(inner)
 
@@ -67,12 +71,11 @@ class _Verifier:
 def _check_edges(node: Node) -> None:
     operands = node.operands
     for operand in operands:
-        if operand is not None and operand.uses_by(node) != operands.count(operand):
-            raise GraphError(f"{operand} counts {operand.uses_by(node)} uses by a node that reads it "
-                             f"{operands.count(operand)} times", node)
+        if operand is not None and operand.readers.get(node) != operands.count(operand):
+            raise GraphError(f"{operand} does not count the uses that a node makes of it", node)
     for index, result in enumerate(node.results):
         if result.producer is not node or result.index != index:
             raise GraphError(f"{result} does not know its producer", node)
-        for user in result.users:
+        for user in result.readers:
             if user.graph is None or result not in user.operands:
                 raise GraphError(f"{result} counts a reader that does not read it", node)

@@ -1,6 +1,6 @@
 """Passes over graphs, and pipelines of them.
 
-    records = run(graph, "simplify,fuse")
+records = run(graph, "simplify,fuse")
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def run(
 ) -> tuple[PassRecord, ...]:
     """Run a pipeline on a graph, changing it; one record a pass.
 
-    fp: "strict" lets only rewrites fire that keep every bit, "default" also those that reassociate float arithmetic, "fast"
-    also approximate ones. limit: stop after so many rewrites, to find the one that does harm.
+    fp: "strict" lets only rewrites fire that keep every bit, "default" also those that reassociate float arithmetic,
+    "fast" also approximate ones. limit: stop after so many rewrites, to find the one that does harm.
     Raises PipelineError for a pipeline that cannot be read, and PassError naming pass, rule and node when one fails.
     """
     stages = parse(pipeline) if isinstance(pipeline, str) else tuple(pipeline)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from planish.ir import GraphError, Node
+from planish.ir.errors import GraphError, Place
 
 
 class PassError(Exception):
     """A pass failed: names the pass, the rule where one was firing, and the node. Nothing was written."""
 
-    def __init__(self, pass_name: str, rule: str, node: Node | None, cause: Exception) -> None:
+    def __init__(self, pass_name: str, rule: str, node: Place | None, cause: Exception) -> None:
         where = f"pass {pass_name}" + (f", rule {rule}" if rule else "") + (f", node {node.label!r}" if node else "")
         detail = cause.message if isinstance(cause, GraphError) else f"{type(cause).__name__}: {cause}"
         super().__init__(f"{where}: {detail}")

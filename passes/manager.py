@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from planish.ir import Graph, GraphError, Node, emit
+from planish.ir.collection import paused_collection
+from planish.ir.text import text
 from planish.ir.verify import verify, verify_nodes
 from planish.passes.errors import PassError
 from planish.passes.rewrite import Rule, rewrite
@@ -60,7 +62,11 @@ Stage = Pass | Fixpoint
 
 @dataclass
 class PassRecord:
-    """What one pass did in one run: nodes counted in nested graphs too, Constant nodes left out; seconds of wall time."""
+    """What a pass did at one place of a pipeline, over all rounds of a fixpoint that holds it.
+
+    Nodes are counted in nested graphs too, Constant nodes left out; `nodes_before` is the count at the first turn,
+    `nodes_after` the same less what this pass alone took away. Seconds of wall time, verification included.
+    """
 
     name: str
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
@@ -118,8 +124,9 @@ class Reproducer(Instrument):
     def failed(self, name: str, graph: Graph, error: PassError) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "before.onnx").write_bytes(self._before)
-        (self.folder / "failure.txt").write_text(f"{error}\n\nTo see it again: planish optimize before.onnx -o after.onnx "
-                                                 f"--pipeline {name}\n")
+        (self.folder / "failure.txt").write_text(
+            f"{error}\n\nTo see it again: planish optimize before.onnx -o after.onnx --pipeline {name}\n"
+        )
 
 
 class PassManager:
@@ -139,75 +146,95 @@ class PassManager:
         self.instruments = tuple(instruments)
 
     def run(self, graph: Graph) -> tuple[PassRecord, ...]:
-        """Run all stages; one record a pass, in order of their first turn.
+        """Run all stages; one record a pass and place in the pipeline, in order.
 
         Raises PassError naming the pass, the rule and the node; the graph is then not to be used.
         """
-        run = Run(self.fp, self.limit)
-        records: dict[Pass, PassRecord] = {}
-        self._verify(graph, "before the first pass", None)
-        for stage in self.stages:
-            self._stage(stage, graph, run, records, {})
-        self._verify(graph, "after the last pass", None)
-        return tuple(records.values())
+        with paused_collection():
+            return _Turns(self).run(graph)
 
-    def _stage(
-        self, stage: Stage, graph: Graph, run: Run, records: dict[Pass, PassRecord], seen: dict[Pass, int]
-    ) -> int:
-        """Run a stage; the number of rewrites. `seen` holds how much of the log each pass of a fixpoint has seen."""
+
+class _Turns:
+    """One run of a manager's stages over a graph."""
+
+    def __init__(self, manager: PassManager) -> None:
+        self.instruments = manager.instruments
+        self.stages = manager.stages
+        self.state = Run(manager.fp, manager.limit)
+        self.records: dict[tuple[int, ...], PassRecord] = {}
+        self.seen: dict[tuple[int, ...], int] = {}
+        self.nodes = 0
+
+    def run(self, graph: Graph) -> tuple[PassRecord, ...]:
+        self.verify(graph, "before the first pass")
+        self.nodes = node_count(graph)
+        for index, stage in enumerate(self.stages):
+            self.stage(stage, graph, (index,))
+        self.verify(graph, "after the last pass")
+        return tuple(self.records.values())
+
+    def stage(self, stage: Stage, graph: Graph, place: tuple[int, ...]) -> int:
+        """Run a stage; the number of rewrites."""
         if isinstance(stage, Pass):
-            return self._pass(stage, graph, run, records, seen)
+            return self.turn(stage, graph, place)
         total = 0
-        inner: dict[Pass, int] = {}
         for _ in range(stage.rounds):
-            count = sum(self._stage(part, graph, run, records, inner) for part in stage.stages)
+            count = sum([self.stage(part, graph, (*place, index)) for index, part in enumerate(stage.stages)])
             total += count
-            if not count or run.exhausted:
+            if not count or self.state.exhausted:
                 break
         return total
 
-    def _pass(
-        self, stage: Pass, graph: Graph, run: Run, records: dict[Pass, PassRecord], seen: dict[Pass, int]
-    ) -> int:
-        record = records.get(stage)
-        if record is None:
-            count = node_count(graph)
-            record = records[stage] = PassRecord(stage.name, nodes_before=count, nodes_after=count)
-        start = None if stage not in seen else _still_there(run.log[seen[stage] :])
-        if run.exhausted or (start is not None and not start):
+    def turn(self, stage: Pass, graph: Graph, place: tuple[int, ...]) -> int:
+        """One turn of a pass, over what changed since its last turn at this place."""
+        state = self.state
+        record = self.records.setdefault(place, PassRecord(stage.name, nodes_before=self.nodes, nodes_after=self.nodes))
+        start = _still_there(state.log[self.seen[place] :]) if place in self.seen else None
+        if state.exhausted or (start is not None and not start):
             return 0
         if not all([instrument.before(stage.name, graph) for instrument in self.instruments]):
             return 0
-        began, done, logged = time.perf_counter(), len(run.rewrites), len(run.log)
-        run.pass_name = stage.name
+        began, done = time.perf_counter(), len(state.rewrites)
+        self.guarded(stage, graph, start)
+        record.seconds += time.perf_counter() - began
+        made = state.rewrites[done:]
+        self.seen[place] = len(state.log)
+        if made:
+            nodes = node_count(graph)
+            record.rewrites.extend(made)
+            record.nodes_after += nodes - self.nodes
+            self.nodes = nodes
+        return len(made)
+
+    def guarded(self, stage: Pass, graph: Graph, start: Sequence[Node] | None) -> None:
+        """Run a pass, verify what it touched and show it to the instruments; every failure becomes a PassError."""
+        state = self.state
+        done, logged = len(state.rewrites), len(state.log)
+        state.pass_name = stage.name
         try:
-            stage.run(graph, run, start)
-            verify_nodes(_still_there(run.log[logged:]))
-            record.seconds += time.perf_counter() - began
+            stage.run(graph, state, start)
+            verify_nodes(_still_there(state.log[logged:]))
             for instrument in self.instruments:
-                instrument.after(stage.name, graph, run.rewrites[done:])
+                instrument.after(stage.name, graph, state.rewrites[done:])
         except PassError as error:
-            self._failed(stage.name, graph, error)
+            self.failed(stage.name, graph, error)
             raise
         except Exception as error:
             failure = PassError(stage.name, "", error.node if isinstance(error, GraphError) else None, error)
-            self._failed(stage.name, graph, failure)
+            self.failed(stage.name, graph, failure)
             raise failure from error
-        seen[stage] = len(run.log)
-        if len(run.rewrites) > done:
-            record.rewrites.extend(run.rewrites[done:])
-            record.nodes_after = node_count(graph)
-        return len(run.rewrites) - done
 
-    def _failed(self, name: str, graph: Graph, error: PassError) -> None:
+    def failed(self, name: str, graph: Graph, error: PassError) -> None:
         for instrument in self.instruments:
             instrument.failed(name, graph, error)
 
-    def _verify(self, graph: Graph, when: str, node: Node | None) -> None:
+    def verify(self, graph: Graph, when: str) -> None:
+        if graph.verified == graph.version:
+            return
         try:
             verify(graph)
         except GraphError as error:
-            raise PassError(f"verification {when}", "", error.node or node, error) from error
+            raise PassError(f"verification {when}", "", error.node, error) from error
 
 
 def node_count(graph: Graph) -> int:

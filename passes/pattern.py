@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import overload
 
 from planish.ir import Node, Value
@@ -53,10 +53,11 @@ class Op:
     """A node that applies one of `ops` to the given operands; `operands=None` takes any.
 
     Inside a picture a node must have no reader outside of it (a graph output is a reader), unless `shared` is set: then
-    it stays in the graph beside what the rule makes. `commutes` tries both orders of two operands.
+    it stays in the graph beside what the rule makes. `commutes` tries both orders of two operands. `where` is a quick
+    test of the node that is made first. An empty `ops` stands for every operator.
     """
 
-    __slots__ = ("commutes", "operands", "ops", "shared")
+    __slots__ = ("commutes", "operands", "ops", "shared", "where")
 
     def __init__(
         self,
@@ -65,11 +66,13 @@ class Op:
         *,
         commutes: bool = False,
         shared: bool = False,
+        where: Callable[[Node], bool] | None = None,
     ) -> None:
         self.ops: frozenset[str] = frozenset((ops,) if isinstance(ops, str) else ops)
         self.operands = None if operands is None else tuple(operands)
         self.commutes = commutes
         self.shared = shared
+        self.where = where
 
     @property
     def depth(self) -> int:
@@ -80,12 +83,6 @@ class Op:
     def __repr__(self) -> str:
         inside = "..." if self.operands is None else ", ".join(map(_picture, self.operands))
         return f"{'|'.join(sorted(self.ops)) or '*'}({inside})"
-
-
-ANY = Op(())
-"""Every node, whatever its operator and operands."""
-
-Key = Var | Op
 
 
 class Bindings:
@@ -115,7 +112,7 @@ class Bindings:
 
     def match(self, pattern: Op, node: Node) -> bool:
         """Bind a picture whose root is `node`; whether it fits. What it bound on the way is kept only when it does."""
-        if pattern.ops and node.op not in pattern.ops:
+        if (pattern.ops and node.op not in pattern.ops) or (pattern.where is not None and not pattern.where(node)):
             return False
         bound = self._nodes.get(pattern)
         if bound is not None:
@@ -153,7 +150,7 @@ class Bindings:
         producer = operand.producer
         if producer is None or operand.index or producer.op not in part.ops or producer.graph is not user.graph:
             return False
-        if not part.shared and (operand.use_count != 1 or any(other.is_used for other in producer.results[1:])):
+        if not part.shared and (not operand.has_one_use or any(other.is_used for other in producer.results[1:])):
             return False
         return self.match(part, producer)
 
@@ -165,8 +162,6 @@ class Bindings:
             return False
         self._values[part] = operand
         return True
-
-
 
 
 def _picture(part: Var | Maybe | Op) -> str:

@@ -2,8 +2,8 @@
 
     simplify,fuse{only=conv-*},fixpoint<8>(fold-constants{limit=1024},remove-dead-nodes)
 
-A pass takes its options in braces. A named pipeline takes `only` and `skip`: patterns of the names of its passes, several
-joined by `|`. `fixpoint<N>(...)` repeats what it holds until nothing changes, at most N times.
+A pass takes its options in braces. A named pipeline takes `only` and `skip`: patterns of the names of its passes,
+several joined by `|`. `fixpoint<N>(...)` repeats what it holds until nothing changes, at most N times.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class _Parser:
         while position < end:
             match = _TOKEN.match(self.text, position)
             if match is None:
-                raise PipelineError(f"pipeline {self.text!r}: cannot be read from {self.text[position : position + 12]!r} on")
+                raise PipelineError(
+                    f"pipeline {self.text!r}: cannot be read from {self.text[position : position + 12]!r} on"
+                )
             quoted = match.group(3)
             found.append(match.group(0).strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
             position = match.end()

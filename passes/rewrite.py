@@ -1,7 +1,7 @@
 """Rules and the driver that fires them: a worklist that revisits only what a rewrite touched.
 
-The driver is the greedy one of MLIR's canonicalizer: every node is looked at once, and again only after something within
-reach of a picture around it changed; so the cost is proportional to the nodes and the rewrites, not to rounds.
+The driver is the greedy one of MLIR's canonicalizer: every node is looked at once, and again only after something
+within reach of a picture around it changed; so the cost is proportional to the nodes and the rewrites, not to rounds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from planish.ir import GraphError, Node, Value
-from planish.ir.graph import RETURN, SPOOL_BYTES, Attribute, Graph, constant
+from planish.ir.graph import RETURN, Attribute, Graph, constant
 from planish.ir.infer import infer, inherit, refresh
 from planish.ir.ops.table import is_pure
+from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
 from planish.passes.pattern import Bindings, Op
@@ -105,7 +106,10 @@ class Match(Bindings):
         return value.constant.array()
 
     def inline(self, nested: Graph) -> tuple[Value, ...]:
-        """Move the nodes of a graph nested in the root before the root; its results."""
+        """Move the nodes of a graph nested in the root before the root, its constants with them; its results."""
+        for value in nested.initializers:
+            value.graph = None
+        nested.initializers.clear()
         for node in nested.nodes:
             self.graph.insert(node, before=self.root)
             self.created.append(node)
@@ -117,7 +121,9 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
 
     start: the nodes to look at first; None means all.
     """
-    _Driver([rule for rule in rules if run.allows(rule.contract.name)], run).drive(graph.walk() if start is None else start)
+    _Driver([rule for rule in rules if run.allows(rule.contract.name)], run).drive(
+        graph.walk() if start is None else start
+    )
 
 
 class _Driver:
@@ -135,17 +141,23 @@ class _Driver:
         bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
         while queue:
             for node in queue:
-                if node.graph is not None and node.op != RETURN:
-                    self.visit(node)
-                if self.run.exhausted:
-                    return
+                rules = self.by_op.get(node.op, self.everywhere)
+                if rules and node.graph is not None and node.op != RETURN:
+                    self.visit(node, rules)
+                    if self.run.exhausted:
+                        return
             if len(self.run.rewrites) > bound:
-                raise PassError(self.run.pass_name, "", queue[-1], RuntimeError("its rules undo each other without end"))
+                raise PassError(
+                    self.run.pass_name, "", queue[-1], RuntimeError("its rules undo each other without end")
+                )
             queue = list(self.worklist)
             self.worklist.clear()
 
-    def visit(self, node: Node) -> None:
-        for rule in self.by_op.get(node.op, self.everywhere):
+    def visit(self, node: Node, rules: Sequence[Rule]) -> None:
+        for rule in rules:
+            where = rule.pattern.where
+            if where is not None and not where(node):
+                continue
             match = Match(node, self.run)
             if match.match(rule.pattern, node) and self.fire(rule, match):
                 return
@@ -234,7 +246,7 @@ def merge_origins(nodes: Iterable[Node]) -> tuple[str, ...]:
 
 
 def erase_dead(node: Node) -> list[Value]:
-    """Erase a node that nothing reads, and what only it kept alive; the values that lost a reader and live on."""
+    """Erase a node that nothing reads, and what only it kept alive; the results that have a single reader left."""
     left: dict[Value, None] = {}
     queue = [node]
     while queue:
@@ -249,6 +261,6 @@ def erase_dead(node: Node) -> list[Value]:
             producer = operand.producer
             if producer is not None and producer.graph is not None and not operand.is_used and is_pure(producer):
                 queue.append(producer)
-            else:
+            elif producer is not None and operand.constant is None:
                 left[operand] = None
-    return [value for value in left if value.is_used]
+    return [value for value in left if value.has_one_use]

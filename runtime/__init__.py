@@ -1,0 +1,74 @@
+"""How graphs run: optimizing files, comparing and timing models on ONNX Runtime.
+
+    result = runtime.optimize("model.onnx", "out.onnx", pipeline="simplify,fuse")
+    report = runtime.compare("model.onnx", "out.onnx")
+
+Names load what they need on first use, so that `planish --help` waits for neither onnx nor ONNX Runtime.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planish.runtime.benchmark import benchmark, benchmark_creation
+    from planish.runtime.bindings import Binding
+    from planish.runtime.compare import CompareReport, compare
+    from planish.runtime.compile import OptimizeResult, optimize
+    from planish.runtime.errors import SessionError
+    from planish.runtime.inspect import Inspection, inspect
+    from planish.runtime.providers import Target
+    from planish.runtime.session import Session
+
+__all__ = [
+    "Binding",
+    "CompareReport",
+    "Inspection",
+    "OptimizeResult",
+    "Session",
+    "SessionError",
+    "Target",
+    "benchmark",
+    "benchmark_creation",
+    "compare",
+    "inspect",
+    "optimize",
+]
+
+_HOMES = {
+    "Binding": "bindings",
+    "CompareReport": "compare",
+    "Inspection": "inspect",
+    "OptimizeResult": "compile",
+    "Session": "session",
+    "SessionError": "errors",
+    "Target": "providers",
+    "benchmark": "benchmark",
+    "benchmark_creation": "benchmark",
+    "compare": "compare",
+    "inspect": "inspect",
+    "optimize": "compile",
+}
+
+
+class _Package(ModuleType):
+    """`compare` is a function and the module that holds it: the function wins, whoever imports the module first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'planish.runtime' has no attribute {name!r}")
+    return getattr(import_module(f"planish.runtime.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

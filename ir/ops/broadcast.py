@@ -21,7 +21,7 @@ def broadcast(node: Node, left: Shape, right: Shape) -> Shape:
 
 
 def _dim(node: Node, a: Dim, b: Dim) -> Dim:
-    if a == b or b == 1:
+    if b in (a, 1):
         return a
     if a == 1:
         return b

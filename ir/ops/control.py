@@ -13,7 +13,7 @@ from planish.ir.types import TensorType, Type, common
 def _infer_if(node: Node) -> Sequence[Type | None]:
     """What both branches agree on."""
     branches = [branch.outputs for branch in node.graphs]
-    if len(branches) != 2:  # noqa: PLR2004  an If has two
+    if len(branches) != 2:
         return (None,) * len(node.results)
     found = [common(a.type, b.type) for a, b in zip(*branches, strict=False)]
     return [_with_own_dims(node, type) for type in found]

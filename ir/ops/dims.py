@@ -38,12 +38,24 @@ def less_or_equal(a: Dim, b: Dim) -> int | None:
     return None if found is None else 1 - found
 
 
+def greater(a: Dim, b: Dim) -> int | None:
+    return less(b, a)
+
+
+def greater_or_equal(a: Dim, b: Dim) -> int | None:
+    return less_or_equal(b, a)
+
+
 def largest(a: Dim, b: Dim) -> Dim | None:
     return a if is_nonnegative(a - b) else b if is_nonnegative(b - a) else None
 
 
 def smallest(a: Dim, b: Dim) -> Dim | None:
     return b if is_nonnegative(a - b) else a if is_nonnegative(b - a) else None
+
+
+def negative(a: Dim) -> Dim:
+    return -a
 
 
 def magnitude(a: Dim) -> Dim | None:

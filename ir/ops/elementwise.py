@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 
@@ -135,12 +136,12 @@ def _elements_cast(node: Node) -> tuple[Dim, ...] | None:
 # Values on constants
 
 
-def _fold(function: Callable[..., Array | None], *, nan: bool = True) -> Fold:
-    """A fold from a function over the arrays; with nan=False it declines where an operand holds one."""
+def _fold(function: Callable[..., Array | None], kinds: str = "iuf", *, ordered: bool = False) -> Fold:
+    """A fold from a function over arrays of numpy's `kinds`; an ordered one declines where order is not total."""
 
     def fold(_: Node, arrays: Arrays) -> Sequence[Array] | None:
-        present = [array for array in arrays if array is not None]
-        if len(present) != len(arrays) or (not nan and any(_has_nan(array) for array in present)):
+        present = [array for array in arrays if array is not None and _kind(array) in kinds]
+        if len(present) != len(arrays) or (ordered and any(_is_unordered(array) for array in present)):
             return None
         with np.errstate(all="ignore"):
             result = function(*present)
@@ -153,44 +154,98 @@ def _result_dtype(result: Array, operands: Sequence[Array]) -> np.dtype[np.gener
     return result.dtype if result.dtype == np.bool_ else operands[0].dtype
 
 
-def _has_nan(array: Array) -> bool:
-    return array.dtype.kind not in "biuO" and bool(np.isnan(array).any())
+def _kind(array: Array) -> str:
+    """Numpy's letter; "V" for what is narrower than a byte or has eight bits of float."""
+    return "f" if array.dtype == DType.BFLOAT16.numpy else array.dtype.kind
+
+
+def _is_unordered(array: Array) -> bool:
+    """Whether there is a NaN, or a -0.0, of which runtimes say now that it equals 0.0 and now that it is less."""
+    return _has_negative_zero(array) or (_kind(array) == "f" and bool(np.isnan(array).any()))
+
+
+def _has_negative_zero(array: Array) -> bool:
+    return _kind(array) == "f" and bool(np.any(np.signbit(array) & (array == 0)))
 
 
 def _is_int(array: Array) -> bool:
     return array.dtype.kind in "iu"
 
 
+def integer_limits(dtype: np.dtype[np.generic]) -> tuple[int, int]:
+    """The least and the largest integer of a type of whole bytes."""
+    bits, signed = dtype.itemsize * 8, dtype.kind == "i"
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def _traps(a: Array, b: Array) -> bool:
+    """Whether the least integer is divided by -1, which has no result and stops a processor."""
+    return a.dtype.kind == "i" and bool(np.any((a == integer_limits(a.dtype)[0]) & (b == -1)))
+
+
 def _divide(a: Array, b: Array) -> Array | None:
     if not _is_int(a):
         return np.divide(a, b)
-    if not np.all(b) or (a.dtype.kind == "i" and np.any((a == np.iinfo(a.dtype).min) & (b == -1))):
+    if not np.all(b) or _traps(a, b):
         return None
     quotient = np.floor_divide(a, b)
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(a.dtype)
 
 
 def _fold_mod(node: Node, arrays: Arrays) -> Sequence[Array] | None:
+    """Integers under `fmod` pass through double in ONNX Runtime; floats without it have no meaning."""
     a, b = arrays
-    if a is None or b is None or (_is_int(b) and not np.all(b)):
+    if a is None or b is None or _kind(a) not in "iuf":
         return None
-    with np.errstate(all="ignore"):
-        return [np.fmod(a, b) if node.get_int("fmod") else np.mod(a, b)] if _is_int(a) or node.get_int("fmod") else None
+    if not _is_int(a):
+        with np.errstate(all="ignore"):
+            return [np.fmod(a, b)] if node.get_int("fmod") else None
+    if not np.all(b) or _traps(a, b):
+        return None
+    if node.get_int("fmod"):
+        wide = all(np.all(np.abs(side.astype(np.float64)) < _EXACT_INT_IN_DOUBLE) for side in (a, b))
+        return [np.fmod(a, b)] if wide else None
+    return [np.mod(a, b)]
+
+
+def _shift(a: Array, b: Array, *, left: bool) -> Array | None:
+    """None for a shift by all bits or more, which C++ leaves undefined."""
+    if np.any(np.greater_equal(b, a.dtype.itemsize * 8)):
+        return None
+    return np.left_shift(a, b) if left else np.right_shift(a, b)
+
+
+def _fold_shift(node: Node, arrays: Arrays) -> Sequence[Array] | None:
+    return _fold(partial(_shift, left=node.get_str("direction") == "LEFT"), "u")(node, arrays)
+
+
+def _fold_is_inf(node: Node, arrays: Arrays) -> Sequence[Array] | None:
+    x = arrays[0]
+    if x is None or _kind(x) != "f":
+        return None
+    found = np.isinf(x)
+    found = found if node.get_int("detect_negative") else found & ~np.signbit(x)
+    return [found if node.get_int("detect_positive") else found & np.signbit(x)]
 
 
 def _power(a: Array, b: Array) -> Array | None:
     if _is_int(a):
         result = np.power(a.astype(np.float64), b.astype(np.float64))
-        return result.astype(a.dtype) if np.all(np.abs(result) < min(_EXACT_INT_IN_DOUBLE, np.iinfo(a.dtype).max)) else None
+        fits = np.all(np.abs(result) < min(_EXACT_INT_IN_DOUBLE, integer_limits(a.dtype)[1]))
+        return result.astype(a.dtype) if fits else None
     return np.power(a, b.astype(a.dtype))
 
 
 def _fold_clip(_: Node, arrays: Arrays) -> Sequence[Array] | None:
-    """min(max(x, low), high), as the operator defines it where low > high."""
-    x = arrays[0]
-    if x is None or any(a is not None and _has_nan(a) for a in arrays):
+    """min(max(x, low), high), as the operator defines it where low > high.
+
+    ONNX Runtime takes the largest finite number for a bound that is absent, which an infinity would show.
+    """
+    x, low, high = (*arrays, None, None)[:3]
+    if x is None or _kind(x) not in "iuf" or any(a is not None and _is_unordered(a) for a in arrays):
         return None
-    low, high = (arrays[i] if i < len(arrays) else None for i in (1, 2))
+    if (low is None or high is None) and not _is_int(x) and np.any(np.isinf(x)):
+        return None
     x = x if low is None else np.maximum(x, low)
     return [x if high is None else np.minimum(x, high)]
 
@@ -202,26 +257,36 @@ def _fold_cast(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def cast(x: Array, target: DType) -> Sequence[Array] | None:
-    """Declines where the result depends on the runtime: out of range, NaN to integer, text, eight bits or fewer of float."""
+    """Declines where the result depends on the runtime: out of range, NaN to integer, text, types of less than a byte.
+
+    Half precision is reached by way of single, as ONNX Runtime does: a double is rounded twice.
+    """
     source = DType.of(x)
-    plain = (DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16, DType.BOOL)
-    if any(t not in plain and not (t.is_integer and t.bits >= 8) for t in (source, target)):  # noqa: PLR2004  a byte
+    if any(_kind(np.empty(0, t.numpy)) not in "biuf" for t in (source, target)):
         return None
     if target is DType.BOOL:
         return [x != 0]
     if source.is_float and target.is_integer:
         wide = x.astype(np.float64)
-        limits = np.iinfo(target.numpy)
-        if not np.all(np.isfinite(wide)) or np.any(np.trunc(wide) < limits.min) or np.any(np.trunc(wide) >= limits.max):
+        least, largest = integer_limits(target.numpy)
+        if not np.all(np.isfinite(wide)) or np.any(np.trunc(wide) < least) or np.any(np.trunc(wide) >= largest):
             return None
         return [np.trunc(wide).astype(target.numpy)]
     with np.errstate(all="ignore"):
-        return [x.astype(target.numpy)]
+        halves = target in (DType.FLOAT16, DType.BFLOAT16) and source is not target
+        return [(x.astype(np.float32) if halves else x).astype(target.numpy)]
 
 
 def _fold_where(_: Node, arrays: Arrays) -> Sequence[Array] | None:
+    """ONNX Runtime adds what each side selects, so that a -0.0 comes out as 0.0."""
     condition, x, y = arrays
-    return None if condition is None or x is None or y is None else [np.where(condition, x, y).astype(x.dtype)]
+    if condition is None or x is None or y is None or _has_negative_zero(x) or _has_negative_zero(y):
+        return None
+    return [np.where(condition, x, y).astype(x.dtype)]
+
+
+def _fold_identity(_: Node, arrays: Arrays) -> Sequence[Array] | None:
+    return None if arrays[0] is None else [arrays[0]]
 
 
 def _variadic(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
@@ -229,22 +294,26 @@ def _variadic(function: Callable[[Array, Array], Array]) -> Callable[..., Array]
 
 
 def _sigmoid(x: Array) -> Array:
-    return (1 / (1 + np.exp(-x))).astype(x.dtype)
+    return np.reciprocal(1 + np.exp(np.negative(x))).astype(x.dtype)
+
+
+def _rectify(x: Array) -> Array:
+    return np.maximum(x, np.zeros((), x.dtype))
 
 
 def _reciprocal(x: Array) -> Array:
     return np.divide(np.array(1, x.dtype), x)
 
 
-def _unary(function: Callable[[Array], Array], *, exact: bool = False, nan: bool = True) -> Operator:
-    return Operator(infer=infer_same, fold=_fold(function, nan=nan), exact=exact)
+def _unary(function: Callable[[Array], Array], kinds: str = "f", *, exact: bool = False) -> Operator:
+    return Operator(infer=infer_same, fold=_fold(function, kinds), exact=exact)
 
 
 def _binary(
-    function: Callable[..., Array | None], elements: Callable[..., Dim | None] | None = None, *, exact: bool = True
+    function: Callable[..., Array | None], elements: Callable[..., Dim | None] | None = None, kinds: str = "iuf"
 ) -> Operator:
     found = None if elements is None else _elementwise(elements)
-    return Operator(infer=infer_broadcast, elements=found, fold=_fold(function), exact=exact)
+    return Operator(infer=infer_broadcast, elements=found, fold=_fold(function, kinds), exact=True)
 
 
 def _extreme(function: Callable[[Array, Array], Array], choose: Callable[[Dim, Dim], Dim | None]) -> Operator:
@@ -254,63 +323,62 @@ def _extreme(function: Callable[[Array, Array], Array], choose: Callable[[Dim, D
             found = None if found is None else choose(found, dim)
         return found
 
-    return Operator(infer_broadcast, _elementwise(chosen), _fold(_variadic(function), nan=False), exact=True)
+    return Operator(infer_broadcast, _elementwise(chosen), _fold(_variadic(function), ordered=True), exact=True)
 
 
-def _comparison(function: Callable[..., Array], elements: Callable[..., Dim | None] | None = None) -> Operator:
-    found = None if elements is None else _elementwise(elements)
-    return Operator(infer=_infer_compare, elements=found, fold=_fold(function), exact=True)
+def _comparison(function: Callable[..., Array], elements: Callable[..., Dim | None], kinds: str = "iuf") -> Operator:
+    return Operator(_infer_compare, _elementwise(elements), _fold(function, kinds), exact=True)
 
 
 _SHAPE_KEEPING = (
-    "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Celu Cos Cosh Elu Erf Gelu HardSigmoid HardSwish Hardmax LeakyRelu "
-    "LogSoftmax Mish PRelu Selu Shrink Sin Sinh Softmax Softplus Softsign Swish Tan ThresholdedRelu LpNormalization LRN "
-    "InstanceNormalization MeanVarianceNormalization ReverseSequence"
+    "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Celu Cos Cosh Elu Erf Gelu HardSigmoid HardSwish Hardmax "
+    "LeakyRelu LogSoftmax Mish PRelu Selu Shrink Sin Sinh Softmax Softplus Softsign Swish Tan ThresholdedRelu "
+    "LpNormalization LRN InstanceNormalization MeanVarianceNormalization ReverseSequence"
 )
 
 OPERATORS: dict[str, Operator] = {
     **{name: Operator(infer=infer_same) for name in _SHAPE_KEEPING.split()},
     "Abs": Operator(infer_same, _elementwise(dims.magnitude), _fold(np.abs), exact=True),
-    "Neg": Operator(infer_same, _elementwise(lambda a: -a), _fold(np.negative), exact=True),
-    "Sign": _unary(np.sign, exact=True, nan=False),
+    "Neg": Operator(infer_same, _elementwise(dims.negative), _fold(np.negative, "if"), exact=True),
+    "Sign": Operator(infer_same, fold=_fold(np.sign, ordered=True), exact=True),
     "Floor": _unary(np.floor, exact=True),
     "Ceil": _unary(np.ceil, exact=True),
     "Round": _unary(np.rint, exact=True),
     "Sqrt": _unary(np.sqrt),
     "Reciprocal": _unary(_reciprocal),
-    "Relu": _unary(lambda x: np.maximum(x, np.array(0, x.dtype)), exact=True, nan=False),
-    "Not": Operator(infer_same, _elementwise(dims.negation), _fold(np.logical_not), exact=True),
+    "Relu": Operator(infer_same, fold=_fold(_rectify, ordered=True), exact=True),
+    "Not": Operator(infer_same, _elementwise(dims.negation), _fold(np.logical_not, "b"), exact=True),
     "Exp": _unary(np.exp),
     "Log": _unary(np.log),
     "Tanh": _unary(np.tanh),
     "Sigmoid": _unary(_sigmoid),
     "Clip": Operator(infer=infer_same, fold=_fold_clip, exact=True),
-    "Add": _binary(np.add, lambda a, b: a + b),
-    "Sub": _binary(np.subtract, lambda a, b: a - b),
-    "Mul": _binary(np.multiply, lambda a, b: a * b),
+    "Add": _binary(np.add, operator.add),
+    "Sub": _binary(np.subtract, operator.sub),
+    "Mul": _binary(np.multiply, operator.mul),
     "Div": _binary(_divide, dims.quotient),
     "Mod": Operator(infer_broadcast, _elements_mod, _fold_mod, exact=True),
     "Pow": Operator(infer=_infer_power, fold=_fold(_power)),
     "Max": _extreme(np.maximum, dims.largest),
     "Min": _extreme(np.minimum, dims.smallest),
-    "Sum": Operator(infer=infer_broadcast, fold=_fold(_variadic(np.add))),
+    "Sum": Operator(infer=infer_broadcast, fold=_fold(_variadic(np.add), "f")),
     "Mean": Operator(infer=infer_broadcast),
-    "And": _comparison(np.logical_and, dims.both),
-    "Or": _comparison(np.logical_or, dims.either),
-    "Xor": _comparison(np.logical_xor, dims.not_both_alike),
-    "Equal": _comparison(np.equal, dims.equal),
+    "And": _comparison(np.logical_and, dims.both, "b"),
+    "Or": _comparison(np.logical_or, dims.either, "b"),
+    "Xor": _comparison(np.logical_xor, dims.not_both_alike, "b"),
+    "Equal": _comparison(np.equal, dims.equal, "biufO"),
     "Less": _comparison(np.less, dims.less),
     "LessOrEqual": _comparison(np.less_equal, dims.less_or_equal),
-    "Greater": _comparison(np.greater, lambda a, b: dims.less(b, a)),
-    "GreaterOrEqual": _comparison(np.greater_equal, lambda a, b: dims.less_or_equal(b, a)),
-    "IsNaN": Operator(infer=_infer_bool),
-    "IsInf": Operator(infer=_infer_bool),
-    "BitwiseAnd": _binary(np.bitwise_and),
-    "BitwiseOr": _binary(np.bitwise_or),
-    "BitwiseXor": _binary(np.bitwise_xor),
-    "BitShift": Operator(infer=infer_broadcast),
+    "Greater": _comparison(np.greater, dims.greater),
+    "GreaterOrEqual": _comparison(np.greater_equal, dims.greater_or_equal),
+    "IsNaN": Operator(_infer_bool, fold=_fold(np.isnan, "f"), exact=True),
+    "IsInf": Operator(_infer_bool, fold=_fold_is_inf, exact=True),
+    "BitwiseAnd": _binary(np.bitwise_and, kinds="iu"),
+    "BitwiseOr": _binary(np.bitwise_or, kinds="iu"),
+    "BitwiseXor": _binary(np.bitwise_xor, kinds="iu"),
+    "BitShift": Operator(infer_broadcast, fold=_fold_shift, exact=True),
     "Where": Operator(infer=_infer_where, elements=_elementwise(dims.select), fold=_fold_where, exact=True),
     "Cast": Operator(infer=_infer_cast, elements=_elements_cast, fold=_fold_cast, exact=True),
     "CastLike": Operator(infer=_infer_cast_like, elements=_elements_cast, fold=_fold_cast, exact=True),
-    "Identity": Operator(infer_same, elements_same, lambda _, arrays: None if arrays[0] is None else [arrays[0]], exact=True),
+    "Identity": Operator(infer_same, elements_same, _fold_identity, exact=True),
 }

@@ -7,7 +7,7 @@ it for the new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -64,6 +64,7 @@ _MEANING_SINCE: Mapping[str, int] = {
 }
 _FLATTENING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))
 _FLATTENING_UNTIL = 13
+_ATTRIBUTE = "attribute"
 _IGNORED = frozenset(("consumed_inputs",))
 
 
@@ -114,8 +115,12 @@ def raise_form(
     operands: tuple[Value | None, ...],
     attributes: Mapping[str, Attribute],
     results: Sequence[str],
+    made: dict[Hashable, Value],
 ) -> Raised:
-    """The canonical key, operands and attributes of a node as a model of that opset writes it."""
+    """The canonical key, operands and attributes of a node as a model of that opset writes it.
+
+    made: the operands that attributes became so far; equal attributes become the same operand.
+    """
     key = schema.key_of(domain, op_type)
     found = form(domain, op_type, opset)
     if found is None or found.plain:
@@ -132,7 +137,7 @@ def raise_form(
     left = dict(attributes)
     for moved in found.moved:
         value = left.pop(moved.attribute, None)
-        operand = _operand(op_type, moved, value, operands)
+        operand = None if value is None else _operand(op_type, value, operands, made)
         if value is not None and operand is None:
             return old
         raised += [None] * (moved.index + 1 - len(raised))
@@ -161,7 +166,9 @@ def lower_form(node: Node, opset: int) -> Raised:
     target = schema.at(domain, op_type, opset)
     if version:
         if target is None or target.since_version != version:
-            raise GraphError(f"{op_type} keeps its meaning of opset {version}, which opset {opset} cannot express", node)
+            raise GraphError(
+                f"{op_type} keeps its meaning of opset {version}, which opset {opset} cannot express", node
+            )
         return Raised(op_type, node.operands, node.attributes)
     found = form(domain, op_type, opset)
     if target is None or found is None:
@@ -204,7 +211,10 @@ def check_types(node: Node, lowered: Raised, opset: int) -> None:
         if operand is None or operand.dtype is None:
             continue
         allowed = schema.allowed_types(domain, op_type, opset, index)
-        if allowed is not None and f"tensor({_ONNX_NAMES.get(operand.dtype, operand.dtype.name.lower())})" not in allowed:
+        if (
+            allowed is not None
+            and f"tensor({_ONNX_NAMES.get(operand.dtype, operand.dtype.name.lower())})" not in allowed
+        ):
             raise GraphError(f"{op_type} takes no {operand.dtype.name.lower()} operand in opset {opset}", node)
 
 
@@ -222,18 +232,30 @@ def _same_meaning(found: Form, op_type: str, attributes: Mapping[str, Attribute]
     return op_type != "BatchNormalization" or not any(results[1:])
 
 
-def _operand(op_type: str, moved: Moved, value: Attribute | None, operands: tuple[Value | None, ...]) -> Value | None:
-    """The operand that says what the attribute said; None when it was absent or its type is not known."""
-    if value is None:
-        return None
-    if isinstance(value, int):
-        return constant(np.array([value], np.int64))
+def is_attribute(value: Value) -> bool:
+    """Whether a constant is one that the loaded model writes as an attribute: no initializer holds it."""
+    return value.source is _ATTRIBUTE
+
+
+def _operand(
+    op_type: str, value: Attribute, operands: tuple[Value | None, ...], made: dict[Hashable, Value]
+) -> Value | None:
+    """The operand that says what the attribute said; None when its type is not known."""
     if isinstance(value, float):
         dtype = DType.FLOAT if op_type == "Dropout" else operands[0].dtype if operands and operands[0] else None
-        return None if dtype is None else constant(np.array(value, dtype.numpy))
-    if isinstance(value, tuple) and all(isinstance(element, int) for element in value):
-        return constant(np.array(value, np.int64))
-    return None
+        array = None if dtype is None else np.array(value, dtype.numpy)
+    elif isinstance(value, int):
+        array = np.array([value], np.int64)
+    else:
+        ints = isinstance(value, tuple) and all(isinstance(element, int) for element in value)
+        array = np.array(value, np.int64) if ints else None
+    if array is None:
+        return None
+    key = (array.dtype, array.shape, array.tobytes())
+    if key not in made:
+        made[key] = constant(array)
+        made[key].source = _ATTRIBUTE
+    return made[key]
 
 
 def _last_axis(operands: tuple[Value | None, ...], axis: Attribute | None) -> int | None:
@@ -248,9 +270,7 @@ def _lacks_last_axis(node: Node, opset: int) -> bool:
     return opset < _FLATTENING_UNTIL and _last_axis(node.operands, node.attribute("axis")) is None
 
 
-def _lower_moved(
-    node: Node, found: Form, opset: int
-) -> tuple[tuple[Value | None, ...], dict[str, Attribute]]:
+def _lower_moved(node: Node, found: Form, opset: int) -> tuple[tuple[Value | None, ...], dict[str, Attribute]]:
     operands = list(node.operands)
     attributes = dict(node.attributes)
     for moved in found.moved:
@@ -275,9 +295,7 @@ def _attribute(op: str, moved: Moved, operand: Value) -> Attribute:
     return tensor.ints()[0] if moved.attribute == "k" else tensor.ints()
 
 
-def _lower_attributes(
-    node: Node, attributes: Mapping[str, Attribute], found: Form, opset: int
-) -> dict[str, Attribute]:
+def _lower_attributes(node: Node, attributes: Mapping[str, Attribute], found: Form, opset: int) -> dict[str, Attribute]:
     lowered: dict[str, Attribute] = {}
     names = _names(node, opset)
     for name, value in attributes.items():

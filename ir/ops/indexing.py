@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.ir.dim import Dim, ceil_div, is_nonnegative, is_positive
+from planish.ir.dim import Dim, ceil_div, is_nonnegative
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
 from planish.ir.ops.dims import total
@@ -18,6 +18,7 @@ from planish.ir.types import Array, TensorType, Type
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
 _FAR = 2**31 - 1
+_TO_THE_END = (2**31 - 1, 2**63 - 1)
 
 
 def _first(node: Node) -> TensorType | None:
@@ -72,7 +73,7 @@ def _split_sizes(node: Node, extent: Dim) -> Sequence[Dim] | None:
         return None if sizes.elements is None or len(sizes.elements) != count else sizes.elements
     step = ceil_div(extent, count)
     last = extent - step * (count - 1)
-    return (*(step,) * (count - 1), last) if is_positive(last) or last == step else None
+    return None if isinstance(last, int) and last < 1 else (*(step,) * (count - 1), last)
 
 
 def _infer_split(node: Node) -> Types:
@@ -100,7 +101,7 @@ def _fold_split(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     ends = np.cumsum([size for size in sizes or () if isinstance(size, int)])
     if x is None or sizes is None or len(ends) != len(sizes) or ends[-1] != x.shape[axis]:
         return None
-    return [np.ascontiguousarray(part) for part in np.split(x, ends[:-1], axis=axis)]
+    return [np.asarray(part, order="C") for part in np.split(x, ends[:-1], axis=axis)]
 
 
 def _infer_gather(node: Node) -> Types:
@@ -129,7 +130,7 @@ def _fold_gather(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     extent = x.shape[axis]
     if np.any((indices < -extent) | (indices >= extent)):
         return None
-    return [np.ascontiguousarray(np.take(x, indices.astype(np.int64), axis=axis))]
+    return [np.asarray(np.take(x, indices.astype(np.int64), axis=axis), order="C")]
 
 
 def _infer_gather_elements(node: Node) -> Types:
@@ -145,9 +146,12 @@ def _fold_gather_elements(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     where = inside(indices, x.shape[axis])
     if where is None or any(a > b for i, (a, b) in enumerate(zip(where.shape, x.shape, strict=True)) if i != axis):
         return None
-    places = list(np.indices(where.shape))
-    places[axis] = where
-    return [x[tuple(places)]]
+    return [np.take_along_axis(x[tuple(_corner(where.shape, axis))], where, axis)]
+
+
+def _corner(shape: tuple[int, ...], axis: int) -> list[slice]:
+    """What lies under a smaller tensor that is aligned at index 0 of every axis but one."""
+    return [slice(None) if i == axis else slice(0, extent) for i, extent in enumerate(shape)]
 
 
 def inside(indices: Array, extent: int) -> NDArray[np.int64] | None:
@@ -179,7 +183,7 @@ def _fold_gather_nd(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     lead = np.indices(indices.shape[:-1])[:batch]
     places = [inside(indices[..., i], x.shape[batch + i]) for i in range(indices.shape[-1])]
     known = [place for place in places if place is not None]
-    return [np.ascontiguousarray(x[(*lead, *known)])] if len(known) == len(places) else None
+    return [np.asarray(x[(*lead, *known)], order="C")] if len(known) == len(places) else None
 
 
 def slice_bounds(node: Node, rank: int) -> list[tuple[int, int, int, int]] | None:
@@ -224,7 +228,8 @@ def _sliced(node: Node, extent: Dim, start: int, end: int, step: int) -> Dim:
     if isinstance(extent, int):
         return len(range(*window(extent, start, end, step).indices(extent)))
     if step < 0:
-        return extent if (start, step) == (-1, -1) and end <= -_FAR else unknown_dim(node)
+        whole = start == -1 and (end <= -_FAR or end in _TO_THE_END)
+        return ceil_div(extent, -step) if whole else unknown_dim(node)
     first = extent + start if start < 0 else start
     last = extent if end >= _FAR else extent + end if end < 0 else end
     if is_nonnegative(first) and is_nonnegative(extent - last) and is_nonnegative(last - first):
@@ -233,7 +238,12 @@ def _sliced(node: Node, extent: Dim, start: int, end: int, step: int) -> Dim:
 
 
 def window(extent: int, start: int, end: int, step: int) -> slice:
-    """What ONNX means by these bounds on an axis of `extent`, as a Python slice: both ends are clamped to the axis."""
+    """What ONNX means by these bounds on an axis of `extent`, as a Python slice: both ends are clamped to the axis.
+
+    The largest int32 and int64 mean "to the end" to ONNX Runtime, which backwards is the beginning of the axis.
+    """
+    if step < 0 and end in _TO_THE_END:
+        end = -extent - 1
     start = start + extent if start < 0 else start
     end = end + extent if end < 0 else end
     if step > 0:
@@ -263,7 +273,7 @@ def _fold_slice(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     windows = [slice(None)] * x.ndim
     for axis, start, end, step in bounds:
         windows[axis] = window(x.shape[axis], start, end, step)
-    return [np.ascontiguousarray(x[tuple(windows)])]
+    return [np.asarray(x[tuple(windows)], order="C")]
 
 
 OPERATORS: dict[str, Operator] = {

@@ -17,6 +17,7 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
+FLOATS = (DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.BFLOAT16)
 _MATRIX = 2
 
 
@@ -156,17 +157,25 @@ def _aligned(
 def multiply(a: Array, b: Array) -> Array | None:
     """The matrix product, floats summed in double; None where a sum could overflow or a runtime's order could show."""
     if a.dtype.kind in "iu":
-        return np.matmul(a, b) if a.dtype.itemsize >= np.dtype(np.int32).itemsize else None
+        return np.matmul(a, b) if a.dtype.itemsize >= np.dtype(np.int32).itemsize and a.shape[-1] else None
+    if DType.of(a) not in FLOATS:
+        return None
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     if not sums_fit(wide_a, wide_b, a.shape[-1], a.dtype):
         return None
-    return np.matmul(wide_a, wide_b).astype(a.dtype)
+    with np.errstate(over="ignore"):
+        return np.matmul(wide_a, wide_b).astype(a.dtype)
 
 
 def sums_fit(a: NDArray[np.float64], b: NDArray[np.float64], terms: int, dtype: np.dtype[np.generic]) -> bool:
     """Whether a sum of so many products, in any order, surely stays finite in `dtype`."""
     largest = float(np.max(np.abs(a), initial=0)) * float(np.max(np.abs(b), initial=0)) * max(terms, 1)
     return largest < _largest(dtype) / 2
+
+
+def single(node: Node, name: str) -> float:
+    """An attribute as ONNX keeps it, in single precision."""
+    return float(np.float32(node.get_float(name)))
 
 
 def _largest(dtype: np.dtype[np.generic]) -> float:
@@ -182,16 +191,17 @@ def _fold_matmul(_: Node, arrays: Arrays) -> Sequence[Array] | None:
 def _fold_gemm(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     """ONNX Runtime has kernels for floats alone, and reads no addend that beta=0 multiplies."""
     a, b, c = (*arrays, None)[:3]
-    if a is None or b is None or a.dtype.kind in "iu":
+    if a is None or b is None or DType.of(a) not in FLOATS:
         return None
-    alpha, beta = node.get_float("alpha"), node.get_float("beta")
+    alpha, beta = single(node, "alpha"), single(node, "beta")
     left = (a.T if node.get_int("transA") else a).astype(np.float64)
     right = (b.T if node.get_int("transB") else b).astype(np.float64)
     addend = np.zeros(1) if c is None or not beta else c.astype(np.float64)
     fits = sums_fit(left, right * max(1, abs(alpha)), left.shape[-1], a.dtype)
     if not fits or not sums_fit(addend, np.full(1, max(1, abs(beta))), 1, a.dtype):
         return None
-    return [(np.matmul(left, right) * alpha + addend * beta).astype(a.dtype)]
+    with np.errstate(over="ignore"):
+        return [(np.matmul(left, right) * alpha + addend * beta).astype(a.dtype)]
 
 
 OPERATORS: dict[str, Operator] = {

@@ -9,7 +9,7 @@ import numpy as np
 from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
-from planish.ir.ops.linear import sums_fit
+from planish.ir.ops.linear import FLOATS, single, sums_fit
 from planish.ir.ops.operator import Operator
 from planish.ir.ops.shape import normalize_axis
 from planish.ir.types import Array, DType, TensorType, Type
@@ -73,16 +73,19 @@ def _infer_rms(node: Node) -> Types:
 def _fold_batch(node: Node, arrays: Sequence[Array | None]) -> Sequence[Array] | None:
     """Inference alone: (x - mean) * scale / sqrt(variance + epsilon) + bias; None where a step could overflow."""
     given = [array.astype(np.float64) for array in arrays if array is not None]
-    if node.get_int("training_mode") or len(given) != 5 or arrays[0] is None or given[0].ndim < 2:  # noqa: PLR2004
+    if node.get_int("training_mode") or len(given) != 5 or arrays[0] is None or given[0].ndim < 2:
+        return None
+    if DType.of(arrays[0]) not in FLOATS:
         return None
     across = (-1, *(1,) * (given[0].ndim - 2))
     x, (scale, bias, mean, variance) = given[0], (parameter.reshape(across) for parameter in given[1:])
     with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + node.get_float("epsilon"))
+        factor = scale / np.sqrt(variance + single(node, "epsilon"))
     sizes = np.concatenate([part.ravel() for part in (x, mean, np.ones(1))])
     if not sums_fit(sizes, factor, 2, arrays[0].dtype) or not sums_fit(bias, np.ones(1), 2, arrays[0].dtype):
         return None
-    return [((x - mean) * factor + bias).astype(arrays[0].dtype)]
+    with np.errstate(over="ignore"):
+        return [((x - mean) * factor + bias).astype(arrays[0].dtype)]
 
 
 OPERATORS: dict[str, Operator] = {

@@ -18,7 +18,7 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
-_MODES = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+_MODES = ("edge", "reflect", "wrap")
 
 
 # Pad
@@ -57,13 +57,14 @@ def _fold_pad(node: Node, arrays: Arrays) -> Sequence[Array] | None:
         fill = np.zeros((), x.dtype) if value is None else value.reshape(())
         return _pad_constant(x, widths, fill)
     limits = [extent - 1 if mode == "reflect" else extent for extent in x.shape]
-    if mode not in _MODES or any(
-        min(pair) < 0 or (max(pair) and (not extent or max(pair) > limit))
-        for pair, extent, limit in zip(widths, x.shape, limits, strict=True)
+    if (
+        mode not in _MODES
+        or not x.size
+        or any(min(pair) < 0 or max(pair) > limit for pair, limit in zip(widths, limits, strict=True))
     ):
         return None
     rows = [_sources(extent, pair, mode) for extent, pair in zip(x.shape, widths, strict=True)]
-    return [np.ascontiguousarray(x[np.ix_(*rows)])]
+    return [np.asarray(x[np.ix_(*rows)], order="C")]
 
 
 def _pad_constant(x: Array, widths: Sequence[tuple[int, int]], fill: Array) -> Sequence[Array] | None:
@@ -96,7 +97,7 @@ def _fold_scatter_elements(node: Node, arrays: Arrays) -> Sequence[Array] | None
     where = inside(indices, x.shape[axis])
     if where is None or indices.shape != updates.shape or _exceeds(indices.shape, x.shape, axis):
         return None
-    places = list(np.indices(indices.shape))
+    places = list(np.unravel_index(np.arange(indices.size).reshape(indices.shape), indices.shape))
     places[axis] = where
     return _scattered(x, places, updates)
 
@@ -149,23 +150,24 @@ def _fold_one_hot(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     indices, depth, values = arrays
     if indices is None or depth is None or values is None or depth.dtype.kind not in "iu":
         return None
-    if indices.dtype.kind not in "iu":
+    if indices.dtype.kind not in "iu" or not indices.ndim:
         return None
     count = int(depth.reshape(-1)[0])
     axis = node.get_int("axis") % (indices.ndim + 1)
     wide = indices.astype(np.int64)
     hot = np.expand_dims(np.where(wide < 0, wide + count, wide), axis)
     steps = np.arange(count).reshape([-1 if i == axis else 1 for i in range(indices.ndim + 1)])
-    return [np.where(hot == steps, values[1], values[0]).astype(values.dtype)]
+    return [np.where(hot == steps, values[1:], values[:1]).astype(values.dtype)]
 
 
 def _fold_triangle(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     x, k = (*arrays, None)[:2]
     if x is None or x.ndim < 2 or x.dtype.kind == "O":
         return None
-    diagonal = 0 if k is None else int(k.reshape(-1)[0])
-    rows, columns = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])
-    kept = columns - rows >= diagonal if node.get_int("upper") else columns - rows <= diagonal
+    rows, columns = x.shape[-2:]
+    diagonal = 0 if k is None else min(max(int(k.reshape(-1)[0]), -rows - 1), columns + 1)
+    upper = bool(node.get_int("upper"))
+    kept = np.tri(rows, columns, diagonal - upper, dtype=np.bool_) ^ upper
     return [np.where(kept, x, np.zeros((), x.dtype))]
 
 

@@ -1,4 +1,4 @@
-"""Pooling: windows over the spatial axes reduced to one element each, and Resize, which makes axes longer or shorter."""
+"""Poolings, which reduce windows over the spatial axes, and Resize, which makes axes longer or shorter."""
 
 from __future__ import annotations
 

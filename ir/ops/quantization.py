@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planish.ir.graph import Node
+from planish.ir.ops.elementwise import integer_limits
 from planish.ir.ops.operator import Operator
 from planish.ir.types import Array, DType, TensorType, Type
 
@@ -38,7 +39,7 @@ def _infer_dynamic_quantize(node: Node) -> Types:
 
 def _spread(node: Node, parameter: Array, x: Array) -> Array | None:
     """A scale or zero point shaped to meet x: one for all, or one for each index of `axis`. None for blocks."""
-    if parameter.size == 1 and parameter.ndim < 2:  # noqa: PLR2004  a scalar, or a vector of one
+    if parameter.size == 1 and parameter.ndim < 2:
         return parameter.reshape(())
     axis = node.get_int("axis")
     if node.get_int("block_size") or parameter.ndim != 1 or not -x.ndim <= axis < x.ndim:
@@ -52,7 +53,7 @@ def _fold_quantize(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     """Half to even, then saturated; in single precision alone, where every runtime divides alike."""
     x, scale, zero_point = (*arrays, None)[:3]
     target = node.results[0].dtype
-    if x is None or scale is None or target not in _CODES or node.get_int("precision"):
+    if x is None or scale is None or target is None or target not in _CODES or node.get_int("precision"):
         return None
     if x.dtype != np.float32 or scale.dtype != np.float32 or np.isnan(x).any():
         return None
@@ -62,10 +63,10 @@ def _fold_quantize(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     offset = _spread(node, np.zeros((), target.numpy) if zero_point is None else zero_point, x)
     if factor is None or offset is None:
         return None
-    limits = np.iinfo(target.numpy)
+    least, largest = integer_limits(target.numpy)
     with np.errstate(all="ignore"):
         codes = np.rint(np.divide(x, factor)).astype(np.float64) + offset.astype(np.float64)
-    return [np.clip(codes, limits.min, limits.max).astype(target.numpy)]
+    return [np.clip(codes, least, largest).astype(target.numpy)]
 
 
 def _fold_dequantize(node: Node, arrays: Arrays) -> Sequence[Array] | None:

@@ -19,6 +19,7 @@ from planish.ir.types import Array, DType, TensorType, Type
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
 _EMPTY = (0,)
+_ADDED = (DType.FLOAT, DType.DOUBLE, DType.INT32, DType.INT64)
 
 
 # Types
@@ -132,18 +133,19 @@ def _fold_reduce(function: Callable[..., Array | None]) -> Callable[[Node, Array
             return None
         with np.errstate(all="ignore"):
             result = function(x, axis=axes, keepdims=bool(node.get_int("keepdims")))
-        return None if result is None else [np.asarray(result, x.dtype)]
+            return None if result is None else [np.asarray(result).astype(x.dtype)]
 
     return fold
 
 
 def _summing(function: Callable[..., Array], *, integers: bool, power: int = 1) -> Callable[..., Array | None]:
-    """A sum of |x| ** power in double; None where one could overflow, and for integers where runtimes differ."""
+    """A sum of |x| ** power, floats in double; None where one could overflow, integers too: ONNX Runtime saturates."""
 
     def total(x: Array, axis: tuple[int, ...], *, keepdims: bool) -> Array | None:
-        if x.dtype.kind in "iu":
-            return function(x, axis=axis, keepdims=keepdims) if integers else None
         wide = x.astype(np.float64)
+        if x.dtype.kind in "iu":
+            fits = integers and np.sum(np.abs(wide) ** power) < _largest_sum(x.dtype)
+            return function(x, axis=axis, keepdims=keepdims) if fits else None
         if not sums_fit(wide**power, np.ones(1), x.size, x.dtype):
             return None
         return function(wide, axis=axis, keepdims=keepdims)
@@ -151,8 +153,12 @@ def _summing(function: Callable[..., Array], *, integers: bool, power: int = 1) 
     return total
 
 
+def _largest_sum(dtype: np.dtype[np.generic]) -> int:
+    """Up to where integers neither saturate nor lose bits in a double."""
+    return min(1 << (dtype.itemsize * 8 - 1), 1 << 53)
+
+
 def _sum_of(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array:
-    """Integers wrap around in their own type."""
     return np.add.reduce(x, axis=axis, dtype=x.dtype, keepdims=keepdims)
 
 
@@ -170,14 +176,12 @@ def _sum_of_magnitudes(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Ar
 
 def _product_of(x: Array, *, axis: tuple[int, ...], keepdims: bool) -> Array | None:
     """None where a partial product could leave the range of normal numbers in some order."""
-    if x.dtype.kind in "iu":
-        return np.multiply.reduce(x, axis=axis, dtype=x.dtype, keepdims=keepdims)
-    wide = np.abs(x.astype(np.float64))
-    single = np.finfo(np.float32)
-    spread = np.exp(np.add.reduce(np.abs(np.log(np.where(wide == 0, 1, wide))), axis=axis, initial=0))
-    if not np.all(spread < float(single.max)) or not np.all(np.isfinite(wide)):
+    wide = x.astype(np.float64)
+    spread = np.exp(np.add.reduce(np.abs(np.log(np.abs(np.where(wide == 0, 1, wide)))), axis=axis, initial=0))
+    limit = float(np.finfo(np.float32).max) if x.dtype.kind == "f" else _largest_sum(x.dtype)
+    if not np.all(spread * (1 + 1e-9) < limit) or not np.all(np.isfinite(wide)):
         return None
-    return np.multiply.reduce(x.astype(np.float64), axis=axis, keepdims=keepdims)
+    return np.multiply.reduce(wide if x.dtype.kind == "f" else x, axis=axis, dtype=None, keepdims=keepdims)
 
 
 def _extreme_of(function: Callable[..., Array]) -> Callable[..., Array | None]:
@@ -194,7 +198,7 @@ def _extreme_of(function: Callable[..., Array]) -> Callable[..., Array | None]:
 def _fold_arg(node: Node, arrays: Arrays, sign: int) -> Sequence[Array] | None:
     """The first place of the extreme, or the last under `select_last_index`; NaN declines."""
     x = arrays[0]
-    if x is None or not x.ndim or not x.size or x.dtype.kind not in "iuf" or (x.dtype.kind == "f" and np.isnan(x).any()):
+    if x is None or not x.ndim or not x.size or _unordered(x):
         return None
     axis, last = node.get_int("axis"), node.get_int("select_last_index")
     found = (np.argmax if sign > 0 else np.argmin)(np.flip(x, axis) if last else x, axis=axis, keepdims=True)
@@ -202,13 +206,17 @@ def _fold_arg(node: Node, arrays: Arrays, sign: int) -> Sequence[Array] | None:
     return [(found if node.get_int("keepdims") else found.squeeze(axis)).astype(np.int64)]
 
 
+def _unordered(x: Array) -> bool:
+    return x.dtype.kind not in "iuf" or (x.dtype.kind == "f" and bool(np.isnan(x).any()))
+
+
 def _fold_top_k(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     """Of equal elements the earlier one comes first; NaN declines, and so does a result in no order."""
     x, k = arrays
-    if x is None or k is None or not x.ndim or not node.get_int("sorted") or x.dtype.kind not in "iuf":
+    if x is None or k is None or not x.ndim or not node.get_int("sorted") or _unordered(x):
         return None
     axis, count = node.get_int("axis"), int(k.ravel()[0])
-    if (x.dtype.kind == "f" and np.isnan(x).any()) or not 0 <= count <= x.shape[axis]:
+    if not 0 <= count <= x.shape[axis]:
         return None
     if node.get_int("largest"):
         backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
@@ -222,7 +230,7 @@ def _fold_top_k(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 def _fold_running_sum(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     """Every runtime adds from one end to the other; None where ONNX Runtime has no kernel that would."""
     x, at = arrays
-    if x is None or at is None or not x.ndim or x.dtype not in (np.float32, np.float64, np.int32, np.int64):
+    if x is None or at is None or not x.ndim or DType.of(x) not in _ADDED:
         return None
     axis = int(at.reshape(-1)[0]) % x.ndim
     parts = np.flip(x, axis) if node.get_int("reverse") else x
@@ -233,7 +241,7 @@ def _fold_running_sum(node: Node, arrays: Arrays) -> Sequence[Array] | None:
         parts = np.concatenate([first, parts[tuple(kept)]], axis)
     with np.errstate(all="ignore"):
         sums = np.add.accumulate(parts, axis=axis, dtype=x.dtype)
-    return [np.ascontiguousarray(np.flip(sums, axis) if node.get_int("reverse") else sums)]
+    return [np.asarray(np.flip(sums, axis) if node.get_int("reverse") else sums, order="C")]
 
 
 def _reduction(

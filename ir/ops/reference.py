@@ -31,7 +31,9 @@ def infer(node: Node) -> Sequence[Type | None]:
     if any(operand is not None and operand.type is None for operand in node.operands):
         return nothing
     dims: dict[str, Dim] = {}
-    types = {f"i{i}": _encode(o.type, dims) for i, o in enumerate(node.operands) if o is not None and o.type is not None}
+    types = {
+        f"i{i}": _encode(o.type, dims) for i, o in enumerate(node.operands) if o is not None and o.type is not None
+    }
     try:
         inferred = shape_inference.infer_node_outputs(
             found, _proto(node), types, _data(node), opset_imports=[helper.make_opsetid(found.domain, _opset(node))]

@@ -178,6 +178,4 @@ def _history() -> Mapping[tuple[str, str], tuple[defs.OpSchema, ...]]:
     found: dict[tuple[str, str], list[defs.OpSchema]] = {}
     for schema in defs.get_all_schemas_with_history():
         found.setdefault((schema.domain, schema.name), []).append(schema)
-    return {
-        name: tuple(sorted(versions, key=lambda schema: -schema.since_version)) for name, versions in found.items()
-    }
+    return {name: tuple(sorted(versions, key=lambda schema: -schema.since_version)) for name, versions in found.items()}

@@ -8,12 +8,12 @@ import numpy as np
 
 from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, product
 from planish.ir.errors import GraphError
-from planish.ir.graph import ELEMENTS, Node, Value
+from planish.ir.graph import Node, Value
 from planish.ir.ops.broadcast import broadcast
-from planish.ir.ops.elementwise import elements_same
 from planish.ir.ops.control import is_inference
+from planish.ir.ops.elementwise import elements_same
 from planish.ir.ops.operator import Operator, unknown_dim, unknown_shape
-from planish.ir.tensor import Tensor
+from planish.ir.tensor import ELEMENTS, Tensor
 from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
@@ -127,9 +127,11 @@ def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:
 
 
 def _check_size(node: Node, shape: Shape | None, dims: Sequence[Dim]) -> None:
-    before, after = None if shape is None else product(shape), product(dims)
-    if isinstance(before, int) and isinstance(after, int) and before != after:
-        raise GraphError(f"Reshape cannot arrange {before} elements as {list(dims)}", node)
+    """Raise GraphError where the extents are all known and do not hold as many elements as the operand."""
+    if shape is None or not all(isinstance(dim, int) for dim in (*shape, *dims)):
+        return
+    if product(shape) != product(dims):
+        raise GraphError(f"Reshape cannot arrange {product(shape)} elements as {list(dims)}", node)
 
 
 def _fold_reshape(node: Node, arrays: Arrays) -> Sequence[Array] | None:
@@ -188,7 +190,7 @@ def _infer_flatten(node: Node) -> Types:
 def _elements_small(node: Node) -> tuple[Dim, ...] | None:
     """The elements of a rearrangement that keeps their order, where the result has at most one axis."""
     result = node.results[0]
-    return elements_same(node) if result.shape is not None and len(result.shape) < 2 else None  # noqa: PLR2004  a vector
+    return elements_same(node) if result.shape is not None and len(result.shape) < 2 else None
 
 
 # Transpose, Expand, Tile
@@ -205,7 +207,7 @@ def _infer_transpose(node: Node) -> Types:
 
 
 def _fold_transpose(node: Node, arrays: Arrays) -> Sequence[Array] | None:
-    return None if arrays[0] is None else [np.ascontiguousarray(arrays[0].transpose(node.get_ints("perm") or None))]
+    return None if arrays[0] is None else [np.asarray(arrays[0].transpose(node.get_ints("perm") or None), order="C")]
 
 
 def _infer_expand(node: Node) -> Types:
@@ -231,7 +233,7 @@ def _fold_expand(_: Node, arrays: Arrays) -> Sequence[Array] | None:
     x, target = arrays
     if x is None or target is None:
         return None
-    return [np.ascontiguousarray(np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(target.tolist()))))]
+    return [np.asarray(np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(target.tolist()))), order="C")]
 
 
 def _infer_tile(node: Node) -> Types:
@@ -306,7 +308,7 @@ def _fold_range(_: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 def _infer_depth_to_space(node: Node) -> Types:
     first, block = _first(node), node.get_int("blocksize")
-    if first is None or first.shape is None or len(first.shape) != 4:  # noqa: PLR2004  N, C, H, W
+    if first is None or first.shape is None or len(first.shape) != 4:
         return (first,)
     n, c, h, w = first.shape
     return (TensorType(first.dtype, (n, floor_div(c, block * block), h * block, w * block)),)
@@ -314,7 +316,7 @@ def _infer_depth_to_space(node: Node) -> Types:
 
 def _infer_space_to_depth(node: Node) -> Types:
     first, block = _first(node), node.get_int("blocksize")
-    if first is None or first.shape is None or len(first.shape) != 4:  # noqa: PLR2004  N, C, H, W
+    if first is None or first.shape is None or len(first.shape) != 4:
         return (first,)
     n, c, h, w = first.shape
     return (TensorType(first.dtype, (n, c * (block * block), floor_div(h, block), floor_div(w, block))),)

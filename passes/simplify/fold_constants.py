@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from planish.ir import Value
+from planish.ir import Node, Value
 from planish.ir.ops import reference
 from planish.ir.ops.table import is_pure, lookup
 from planish.ir.types import Array, DType
 from planish.passes.manager import RulePass
-from planish.passes.pattern import ANY
+from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule
 
 
@@ -34,31 +34,44 @@ class FoldConstants(RulePass):
     def rules(self) -> Sequence[Rule]:
         summary = "op(constants...) -> constant"
         return (
-            Rule("fold-exactly", ANY, Contract.EXACT, partial(_fold, self, True), f"{summary}; bits as the runtime's"),
-            Rule("fold-rounding", ANY, Contract.REASSOCIATES, partial(_fold, self, False), f"{summary}; float rounding"),
+            Rule("fold-exactly", _exact, Contract.EXACT, partial(_fold, self), f"{summary}, the runtime's own bits"),
+            Rule(
+                "fold-rounding", _rounding, Contract.REASSOCIATES, partial(_fold, self), f"{summary}, rounded once more"
+            ),
         )
 
 
-def _fold(options: FoldConstants, exact: bool, m: Match) -> tuple[Value, ...] | None:
+def _has_constant_operands(node: Node) -> bool:
+    if not node.operands or node.graphs:
+        return False
+    for operand in node.operands:
+        if operand is not None and operand.constant is None:
+            return False
+    return is_pure(node)
+
+
+def _is_exact(node: Node) -> bool:
+    """Whether the runtime surely gives the bits that folding gives; of onnx's reference evaluator, only without floats."""
+    entry = lookup(node.op)
+    if entry.fold is not None:
+        return entry.exact
+    return not any(value.dtype is None or value.dtype.is_float for value in node.results)
+
+
+_exact = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node))
+_rounding = Op((), where=lambda node: _has_constant_operands(node) and not _is_exact(node))
+
+
+def _fold(options: FoldConstants, m: Match) -> tuple[Value, ...] | None:
     node = m.root
-    if node.op == "Constant" or not node.operands or any(o is not None and o.constant is None for o in node.operands):
-        return None
-    if _is_exact(m) is not exact or node.graphs or not is_pure(node):
-        return None
     results = _evaluate(options, m)
     if results is None:
         return None
-    freed = sum(o.constant.nbytes for o in node.operands if o is not None and o.constant is not None and o.use_count == 1)
+    freed = sum(o.constant.nbytes for o in node.operands if o is not None and o.constant is not None and o.has_one_use)
     if sum(result.nbytes for result in results) > freed + options.growth:
         m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
         return None
     return tuple([m.constant(result) for result in results])
-
-
-def _is_exact(m: Match) -> bool:
-    entry = lookup(m.root.op)
-    floats = any(value.dtype is None or value.dtype.is_float for value in m.root.results)
-    return entry.exact if entry.fold is not None else not floats
 
 
 def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
@@ -85,9 +98,10 @@ def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
         shape = value.shape
         if value.dtype is None or DType.of(array) is not value.dtype:
             return None
-        if shape is not None and (len(shape) != array.ndim or any(
-            isinstance(dim, int) and dim != extent for dim, extent in zip(shape, array.shape, strict=True)
-        )):
+        if shape is not None and (
+            len(shape) != array.ndim
+            or any(isinstance(dim, int) and dim != extent for dim, extent in zip(shape, array.shape, strict=True))
+        ):
             return None
     return results[: len(node.results)]
 

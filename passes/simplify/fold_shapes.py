@@ -8,28 +8,34 @@ from typing import ClassVar
 
 import numpy as np
 
-from planish.ir import DType, Value
+from planish.ir import DType, Node, Value
 from planish.ir.dim import Dim, Shape
 from planish.ir.ops.table import is_pure
 from planish.passes.manager import RulePass
-from planish.passes.pattern import ANY, Op, Var
+from planish.passes.pattern import Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
 x, target = Var("x"), Var("target")
 reshape = Op("Reshape", (x, target))
 
 
-@rule(ANY, contract=Contract.EXACT)
+def _computes_known_elements(node: Node) -> bool:
+    """Whether the first result is a small integer tensor, not a constant yet, of which every element is known."""
+    result = node.results[0] if node.results else None
+    if result is None or result.elements is None or result.constant is not None:
+        return False
+    return all(isinstance(dim, int) for dim in result.elements)
+
+
+@rule(Op((), where=_computes_known_elements), contract=Contract.EXACT)
 def known_elements(m: Match) -> Value | None:
     """Shape -> Gather -> Concat ... -> constant, where every element is known"""
-    result = m.root.results[0] if m.root.results else None
-    if result is None or result.elements is None or result.constant is not None or not is_pure(m.root):
+    result = m.root.results[0]
+    if result.dtype is None or result.rank is None or result.rank > 1 or not is_pure(m.root):
         return None
-    if any(other.is_used for other in m.root.results[1:]) or result.dtype is None or result.rank is None:
+    if any(other.is_used for other in m.root.results[1:]):
         return None
-    known = [dim for dim in result.elements if isinstance(dim, int)]
-    if len(known) != len(result.elements) or result.rank > 1 or (result.rank == 0 and len(known) != 1):
-        return None
+    known = [dim for dim in result.elements or () if isinstance(dim, int)]
     array = np.array(known, result.dtype.numpy)
     return m.constant(array.reshape(()) if result.rank == 0 else array)
 
@@ -49,7 +55,8 @@ def reshape_target(m: Match) -> Value | None:
 def _spell(shape: Shape | None, target: tuple[Dim, ...]) -> list[int] | None:
     """The target with known numbers alone; None when that takes more than Reshape can say.
 
-    A dim that is worked out by -1 needs every other one to be a positive number: Reshape cannot work one out of nothing.
+    A dim that is worked out by -1 needs every other one to be a positive number: Reshape cannot work one out of
+    nothing.
     """
     spelled: list[int] = []
     for axis, dim in enumerate(target):

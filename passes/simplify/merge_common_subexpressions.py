@@ -21,7 +21,8 @@ _SMALL = 4096
 
 @dataclass(frozen=True)
 class MergeCommonSubexpressions(Pass):
-    """Merge nodes with the same operator, attributes and operands; a nested graph sees what the graphs around it have made.
+    """Merge nodes with the same operator, attributes and operands; a nested graph sees what the graphs around it have
+    made.
 
     Exact. Nodes that are random, have state, effects or nested graphs, or are unknown are never merged.
     """
@@ -71,7 +72,9 @@ def _merge(first: Node, second: Node, run: Run) -> None:
 def _returns_captured(node: Node, first: Node) -> bool:
     """Whether a graph gives back the node's result and could give back `first`'s only through a copy."""
     return any(
-        user.graph is not None and user is user.graph.returns and (first.graph is not user.graph or _returned(kept, user))
+        user.graph is not None
+        and user is user.graph.returns
+        and (first.graph is not user.graph or _returned(kept, user))
         for kept, result in zip(first.results, node.results, strict=True)
         for user in result.users
     )

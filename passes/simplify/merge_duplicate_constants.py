@@ -2,90 +2,104 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
 
 from planish.ir import DType, Graph, Node, Value
+from planish.ir.ops.forms import is_attribute
 from planish.ir.tensor import Tensor
 from planish.passes.manager import Pass
 from planish.passes.rewrite import erase_dead
 from planish.passes.run import Run
+
+_SHORT = 64
 
 
 @dataclass(frozen=True)
 class MergeDuplicateConstants(Pass):
     """Merge constants of the same type, shape and bytes; a nested graph uses those of the graphs around it.
 
-    Exact. Weights outside of the model are the same only where they are the same stretch of the same file: none is read.
-    Overridable initializers, strings, and constants that are outputs themselves are left alone.
+    Exact. Weights outside of the model are the same only where they are the same stretch of the same file: none is
+    read. Overridable initializers, strings, and constants that are outputs themselves are left alone.
     """
 
     name: ClassVar[str] = "merge-duplicate-constants"
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
-        self._graph(graph, run, _Seen())
+        floating = _floating(graph)
+        everything = [*floating, *(value for inner in _graphs(graph) for value in _own(inner))]
+        alike = Counter((v.constant.dtype, v.constant.shape) for v in everything if v.constant is not None)
+        _Merger(run, {kind for kind, count in alike.items() if count > 1}).merge(graph, floating)
 
-    def _graph(self, graph: Graph, run: Run, seen: _Seen) -> None:
+
+class _Merger:
+    """Merges what is in sight; `alike` are the types and shapes that more than one constant has."""
+
+    def __init__(self, run: Run, alike: set[tuple[DType, tuple[int, ...]]]) -> None:
+        self.run = run
+        self.alike = alike
+        self.seen: dict[Hashable, Value] = {}
+
+    def merge(self, graph: Graph, floating: Sequence[Value] = ()) -> None:
+        """Merge the constants of a graph with those seen in the graphs around it, then go into what it nests."""
         added: list[Hashable] = []
-        for value in _constants(graph, seen):
-            if run.exhausted:
+        for value in (*floating, *_own(graph)):
+            if self.run.exhausted:
                 return
             tensor = value.constant
-            if tensor is None or tensor.dtype is DType.STRING:
+            if tensor is None or (tensor.dtype, tensor.shape) not in self.alike or tensor.dtype is DType.STRING:
                 continue
-            key = seen.key(value, tensor)
-            first = seen.values.setdefault(key, value)
+            key = _key(tensor)
+            first = self.seen.setdefault(key, value)
             if first is value:
                 added.append(key)
-            elif not any(user is user.graph.returns for user in value.users if user.graph is not None):
-                _merge(graph, first, value, run)
+            elif graph.returns not in value.readers:
+                _replace(graph, first, value, self.run)
         for node in graph.nodes:
             for nested in node.graphs:
-                self._graph(nested, run, seen)
+                self.merge(nested)
         for key in added:
-            del seen.values[key]
+            del self.seen[key]
 
 
-class _Seen:
-    """Constants in sight, by what they hold."""
-
-    def __init__(self) -> None:
-        self.values: dict[Hashable, Value] = {}
-        self._keys: dict[int, tuple[Tensor, Hashable]] = {}
-
-    def key(self, value: Value, tensor: Tensor) -> Hashable:
-        found = self._keys.get(id(tensor))
-        if found is None:
-            found = self._keys[id(tensor)] = (tensor, _key(tensor))
-        return found[1]
-
-
-def _constants(graph: Graph, seen: _Seen) -> Iterator[Value]:
-    """The graph's own constants, then those that its nodes make or read, in order."""
-    met: dict[Value, None] = {}
-    for value in graph.initializers:
-        met[value] = None
+def _graphs(graph: Graph) -> Iterator[Graph]:
+    yield graph
     for node in graph.nodes:
-        if node.op == "Constant":
-            met[node.result] = None
-        for operand in node.operands:
-            if operand is not None and operand.constant is not None and operand.producer is None and operand.graph is None:
-                met[operand] = None
-    yield from met
+        for nested in node.graphs:
+            yield from _graphs(nested)
+
+
+def _own(graph: Graph) -> list[Value]:
+    """The constants that a graph holds: its initializers, and the results of its Constant nodes in order."""
+    return [*graph.initializers, *(node.result for node in graph.nodes if node.op == "Constant")]
+
+
+def _floating(graph: Graph) -> list[Value]:
+    """The constants that passes made, which belong to no graph and can be read in every one."""
+    found: dict[Value, None] = {}
+    for inner in _graphs(graph):
+        for node in (*inner.nodes, inner.returns):
+            for operand in node.operands:
+                if operand is not None and operand.graph is None and operand.constant is not None:
+                    found[operand] = None
+    return [value for value in found if not is_attribute(value)]
 
 
 def _key(tensor: Tensor) -> Hashable:
     if not tensor.in_memory:
         return (tensor.dtype, tensor.shape, tensor.identity)
+    if tensor.nbytes <= _SHORT:
+        return (tensor.dtype, tensor.shape, b"".join(tensor.raw_chunks()))
     digest = blake2b(digest_size=16)
     for chunk in tensor.raw_chunks():
         digest.update(chunk)
     return (tensor.dtype, tensor.shape, digest.digest())
 
 
-def _merge(graph: Graph, first: Value, second: Value, run: Run) -> None:
+def _replace(graph: Graph, first: Value, second: Value, run: Run) -> None:
     readers = second.users
     if readers:
         graph.replace_all_uses_with(second, first)

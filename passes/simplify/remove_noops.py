@@ -202,6 +202,7 @@ class RemoveNoops(RulePass):
 
     def rules(self) -> Sequence[Rule]:
         return (
-            identity, dropout, cast, same_shape, transpose, slice_all, pad_nothing, of_one, split_into_one, reduce_nothing,
+            identity, dropout, cast, same_shape, transpose, slice_all, pad_nothing, of_one, split_into_one,
+            reduce_nothing,
             times_one, by_one, plus_negative_zero, minus_zero, plus_zero, minus_negative_zero, and_true, or_false,
         )  # fmt: skip

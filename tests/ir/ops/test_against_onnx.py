@@ -1,0 +1,190 @@
+"""What the operator table says of every node case of the installed onnx, beside the case's own data."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnx.backend.test.loader import load_model_tests
+
+from planish import ir
+from planish.ir import Graph, GraphError, Node, TensorType, Type, Value, constant
+from planish.ir.dim import Dim
+from planish.ir.tensor import ELEMENTS
+from planish.ir.infer import infer
+from planish.ir.ops import reference
+from planish.ir.ops.table import lookup
+from planish.ir.types import Array, DType
+
+RTOL = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-7}
+
+
+class Case(NamedTuple):
+    name: str
+    model: onnx.ModelProto
+    inputs: Sequence[object]
+    outputs: Sequence[object]
+
+    def bindings(self) -> dict[str, int]:
+        """The extent of each dim of each input, by the name that `symbolic` gives it."""
+        arrays = [(i, x) for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)]
+        return {f"d{i}_{axis}": extent for i, x in arrays for axis, extent in enumerate(x.shape)}
+
+
+@pytest.fixture(scope="module")
+def cases() -> Sequence[Case]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tests = load_model_tests(kind="node")
+    return [Case(t.name, t.model, *t.data_sets[0]) for t in tests if t.model is not None and t.data_sets]
+
+
+def symbolic(case: Case, *, constants: bool) -> onnx.ModelProto:
+    """The model with a symbol for each dim of its inputs and no other shape; small integer inputs may become constants."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for i, (declared, value) in enumerate(zip(list(model.graph.input), case.inputs, strict=False)):
+        if not isinstance(value, np.ndarray) or declared.type.WhichOneof("value") != "tensor_type":
+            continue
+        if constants and value.dtype.kind in "iub" and value.size <= ELEMENTS and i > 0:
+            model.graph.initializer.append(numpy_helper.from_array(value, declared.name))
+            model.graph.input.remove(declared)
+            continue
+        del declared.type.tensor_type.shape.dim[:]
+        declared.type.tensor_type.shape.SetInParent()
+        for axis in range(value.ndim):
+            declared.type.tensor_type.shape.dim.add().dim_param = f"d{i}_{axis}"
+    return model
+
+
+def bound(dim: Dim, binding: Mapping[str, int]) -> int | None:
+    """The extent in this run; None where the inputs do not decide it."""
+    if isinstance(dim, int):
+        return dim
+    found = dim.substitute(binding)
+    return found if isinstance(found, int) else None
+
+
+def disagreement(type: Type | None, truth: object, binding: Mapping[str, int]) -> str:
+    """What is wrong with an inferred type; nothing when it holds."""
+    if not isinstance(type, TensorType) or not isinstance(truth, np.ndarray):
+        return "" if type is None or not isinstance(truth, np.ndarray) else f"{type} for a tensor"
+    if type.dtype is not DType.of(truth) or (type.shape is not None and len(type.shape) != truth.ndim):
+        return f"{type} for {truth.dtype}{list(truth.shape)}"
+    extents = [bound(dim, binding) for dim in type.shape or ()]
+    if any(found is not None and found != extent for found, extent in zip(extents, truth.shape, strict=False)):
+        return f"{type} for {truth.dtype}{list(truth.shape)}"
+    return ""
+
+
+def wrong_outputs(case: Case, model: onnx.ModelProto, binding: Mapping[str, int]) -> Iterator[str]:
+    try:
+        graph = ir.load(model)
+    except GraphError as error:
+        yield f"{case.name}: {error.message}"
+        return
+    for value, truth in zip(graph.outputs, case.outputs, strict=True):
+        if found := disagreement(value.type, truth, binding):
+            yield f"{case.name}: {found}"
+        elif value.elements is not None and isinstance(truth, np.ndarray):
+            pairs = zip(value.elements, truth.ravel().tolist(), strict=True)
+            if any(known not in (None, int(true)) for dim, true in pairs for known in (bound(dim, binding),)):
+                yield f"{case.name}: elements {value.elements} for {truth.tolist()}"
+
+
+def test_types_of_static_models(cases: Sequence[Case]) -> None:
+    wrong = [line for case in cases for line in wrong_outputs(case, case.model, {})]
+    assert not wrong
+
+
+@pytest.mark.parametrize("constants", [False, True])
+def test_types_of_symbolic_models(cases: Sequence[Case], *, constants: bool) -> None:
+    wrong = [
+        line for case in cases for line in wrong_outputs(case, symbolic(case, constants=constants), case.bindings())
+    ]
+    assert not wrong
+
+
+class Folding:
+    """A model run by folding alone, its inputs constants."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.declined: Counter[str] = Counter()
+        self.folded: Counter[str] = Counter()
+        self.exact = True
+        self._arrays: dict[Value, Array] = {}
+
+    def run(self) -> Sequence[Array] | None:
+        """The outputs; None when a node can neither be folded nor run by onnx's reference evaluator."""
+        graph = ir.load(self.case.model)
+        for value, array in zip(graph.inputs, self.case.inputs, strict=False):
+            if not isinstance(array, np.ndarray):
+                return None
+            self._arrays[value] = array
+        return self._outputs(graph)
+
+    def _outputs(self, graph: Graph) -> Sequence[Array] | None:
+        for node in graph.nodes:
+            if node.graphs or not self._fold(node):
+                return None
+        return [self._array(value) for value in graph.outputs]
+
+    def _array(self, value: Value) -> Array:
+        return self._arrays[value] if value.constant is None else value.constant.array()
+
+    def _fold(self, node: Node) -> bool:
+        arrays = [None if operand is None else self._array(operand) for operand in node.operands]
+        copy = Node(
+            node.op,
+            [None if array is None else constant(array) for array in arrays],
+            node.attributes,
+            len(node.results),
+        )
+        Graph("fold", {"": 28}).insert(copy)
+        infer(copy)
+        entry = lookup(node.op)
+        results = None if entry.fold is None else entry.fold(copy, arrays)
+        if entry.fold is not None:
+            (self.declined if results is None else self.folded)[node.op] += 1
+        if results is None:
+            results = reference.fold(copy, arrays)
+        self.exact = self.exact and entry.exact
+        if results is None or len(results) < len(node.results):
+            return False
+        self._arrays.update(zip(node.results, results, strict=False))
+        return True
+
+
+def differs(found: Array, truth: object, *, exact: bool) -> bool:
+    if not isinstance(truth, np.ndarray) or found.dtype != truth.dtype or found.shape != truth.shape:
+        return True
+    if exact or found.dtype.name not in RTOL:
+        return not np.array_equal(found, truth, equal_nan=found.dtype.name in RTOL)
+    a, b = found.astype(np.float64), truth.astype(np.float64)
+    return not np.allclose(a, b, rtol=RTOL[found.dtype.name], atol=1e-6, equal_nan=True)
+
+
+def test_folds(cases: Sequence[Case]) -> None:
+    """What folds gives what the case says; what declines is left to the reference evaluator."""
+    wrong: list[str] = []
+    folded: Counter[str] = Counter()
+    for case in cases:
+        folding = Folding(case)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results = folding.run()
+        folded += folding.folded
+        if results is None or not folding.folded:
+            continue
+        pairs: Iterable[tuple[Array, object]] = zip(results, case.outputs, strict=True)
+        wrong += [f"{case.name}: {a} for {b}" for a, b in pairs if differs(a, b, exact=folding.exact)]
+    assert not wrong
+    assert folded.total() > 5000
