@@ -196,7 +196,8 @@ class Emitter:
 
     def node(self, node: Node, names: Names) -> onnx.NodeProto:
         source = node.source if isinstance(node.source, Source) else None
-        if source is not None and source.operands is node.operands and source.proto.domain not in self.changed:
+        untouched = source is not None and source.operands is node.operands and not node.graphs
+        if source is not None and untouched and source.proto.domain not in self.changed:
             proto = self.renamed(source.proto, node, names)
         else:
             proto = self.rebuilt(node, source, names)

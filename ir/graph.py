@@ -360,6 +360,8 @@ class Graph:
                 raise GraphError(f"cannot erase {what}: it is no constant of graph {self.name!r}")
             del self.initializers[what]
         else:
+            if what.graph is not self:
+                raise GraphError(f"cannot erase {what.label}: it is not in graph {self.name!r}", what)
             if any(result.readers for result in what.results):
                 raise GraphError(f"cannot erase {what.label}: its results are still read", what)
             _release(what)

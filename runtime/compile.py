@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from planish import ir, passes
-from planish.ir import Graph, GraphError
+from planish.ir import Graph
+from planish.ir.emit_file import ExternalData, check_target
 from planish.passes import Fixpoint, Instrument, PassRecord, Rewrite
 from planish.passes.manager import Stage, node_count
 from planish.passes.run import Fp
 from planish.runtime.progress import Progress, silent
 
 ModelPath = str | os.PathLike[str]
-ExternalData = Literal["auto", "always", "never"]
 _LOADED, _RUN = 0.2, 0.8  # of the progress; measured times differ too much between models to say more
 
 
@@ -109,11 +109,11 @@ def optimize(
         PassError: a pass failed; names the pass, the rule and the node. Nothing is written then.
     """
     stages = passes.parse(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
-    if target_path is not None:
-        check_target(Path(target_path), Path(source))
     begin = time.perf_counter()
     progress(f"loading {source}", 0.0)
     graph = ir.load(source, functions=functions)
+    if target_path is not None:
+        check_target(graph, target_path)
     bytes_before = size_on_disk(Path(source), graph.data_files)
     nodes_before = node_count(graph)
     loaded = time.perf_counter()
@@ -138,19 +138,6 @@ def optimize(
         run_seconds=ran - loaded,
         save_seconds=saved - ran,
     )
-
-
-def check_target(target: Path, source: Path) -> None:
-    """Raise GraphError for a path that a result cannot be written to, as far as that can be told beforehand."""
-    folder = target.parent
-    if target.is_dir():
-        raise GraphError(f"{target}: is a folder; name the file to write")
-    if not folder.is_dir():
-        raise GraphError(f"{target}: cannot be written, as there is no folder {folder}")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise GraphError(f"{target}: is the input itself; name another file to write")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise GraphError(f"{target}: cannot be written, as the folder {folder} is not writable")
 
 
 def size_on_disk(model: Path, data_files: Sequence[Path]) -> int:

@@ -1,8 +1,8 @@
 """How far two ways of computing the same may lie apart when they round differently.
 
-Rounding errors of a sum of n terms grow as sqrt(n) units of roundoff where their signs are random (N. Higham and T. Mary,
-A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41(5), 2019), and those of steps in a row
-add up the same way. So a result that comes through steps of n1, n2, ... terms is bounded by a constant times
+Rounding errors of a sum of n terms grow as sqrt(n) units of roundoff where their signs are random (N. Higham and
+T. Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41(5), 2019), and those of steps
+in a row add up the same way. So a result that comes through steps of n1, n2, ... terms is bounded by a constant times
 eps * sqrt(n1 + n2 + ...) of its scale. What a net amplifies beyond that is measured on the net itself.
 """
 
@@ -114,5 +114,5 @@ def _rounds(node: Node, binding: Mapping[str, int]) -> int:
 
 def _precision(dtype: DType) -> tuple[float, float]:
     """The distance from 1 to the next number, and the smallest positive number."""
-    one = np.ones((), dtype.numpy)
-    return float(np.nextafter(one, one + one)) - 1, float(np.nextafter(one - one, one))
+    zero, one, two = (np.asarray(number).astype(dtype.numpy) for number in (0, 1, 2))
+    return float(np.nextafter(one, two)) - 1, float(np.nextafter(zero, one))

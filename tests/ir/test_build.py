@@ -122,8 +122,8 @@ def test_a_default_makes_an_overridable_initializer() -> None:
     scale = b.input("scale", DType.FLOAT, (1,), default=np.array([3], np.float32))
     b.output("y", b.node("Mul", (x, scale)))
     graph = b.graph()
-    assert scale.is_input
     assert scale.constant is None
+    assert graph.defaults.keys() == graph.initializers.keys() == {scale}
     session = Session(ir.emit(graph).SerializeToString())
     x_value = np.array([1, 2], np.float32)
     np.testing.assert_array_equal(session.run({"x": x_value})[0], [3, 6])

@@ -41,7 +41,7 @@ def place(tensor: TensorProto) -> dict[str, str]:
 
 def small_graph(weights: int = 1024) -> ir.Graph:
     b = Builder("small", opset=17)
-    x = b.input("x", DType.FLOAT, (256, 4))
+    x = b.input("x", DType.FLOAT, (weights // 4, 4))
     big = b.initializer("big", np.arange(weights, dtype=np.float32).reshape(-1, 4))
     b.output("y", b.node("Add", (x, big)))
     return b.graph()
