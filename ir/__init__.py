@@ -11,6 +11,7 @@ from planish.ir.emit_file import save
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph, Node, Use, Value, constant
 from planish.ir.load import load
+from planish.ir.text import text
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "load",
     "save",
     "symbol",
+    "text",
 ]

@@ -57,6 +57,12 @@ def inline_size(tensor: Tensor) -> int:
     return tensor.proto.ByteSize() if isinstance(tensor, (ProtoTensor, SparseTensor)) else tensor.nbytes
 
 
+def least_ir_version(imports: Mapping[str, int]) -> int:
+    """The lowest IR version that allows those versions of the domains that onnx knows."""
+    opsets = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
+    return helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+
+
 def write_inline(tensor: Tensor, proto: TensorProto) -> None:
     """Fill `proto` (its name apart) with the tensor, weights inside."""
     if isinstance(tensor, ProtoTensor):
@@ -125,7 +131,7 @@ class Emitter:
             else:
                 model.opset_import.append(helper.make_opsetid(domain, self.imports[domain]))
         if self.loaded is None or self.changed:
-            least = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+            least = least_ir_version(self.imports)
             model.ir_version = max(model.ir_version, least, _LISTED_UNTIL_IR if self.loaded is None else 0)
 
     def graph(self, graph: Graph, names: Names, proto: onnx.GraphProto) -> None:

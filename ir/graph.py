@@ -16,6 +16,7 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 RETURN = "Return"
 _SHOWN = 4
+_NONE: Mapping[str, Attribute] = {}
 
 
 class Use(NamedTuple):
@@ -129,7 +130,7 @@ class Node:
     ) -> None:
         self.op = op
         self.operands: tuple[Value | None, ...] = tuple(operands)
-        self.attributes: Mapping[str, Attribute] = attributes or {}
+        self.attributes: Mapping[str, Attribute] = attributes or _NONE
         self.graphs: tuple[Graph, ...] = _nested(self.attributes) if attributes else ()
         names = ("",) * results if isinstance(results, int) else results
         self.results: tuple[Value, ...] = tuple([Value(hint, None, self, i) for i, hint in enumerate(names)])
@@ -228,7 +229,7 @@ class Graph:
         self.verified = -1
         self.returns = Node(RETURN, results=0)
         self.returns.graph = self
-        self._count = 0
+        self._nodes: tuple[Node, ...] | None = None
         self._fresh: Iterator[int] = itertools.count(1) if outer is None else outer._fresh
 
     # What is there
@@ -236,15 +237,17 @@ class Graph:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes in order, as they stand now; the graph may be changed while the caller walks them."""
-        found: list[Node] = []
-        node = self.returns.after
-        while node is not self.returns:
-            found.append(node)
-            node = node.after
-        return tuple(found)
+        if self._nodes is None:
+            found: list[Node] = []
+            node = self.returns.after
+            while node is not self.returns:
+                found.append(node)
+                node = node.after
+            self._nodes = tuple(found)
+        return self._nodes
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.nodes)
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -315,7 +318,7 @@ class Graph:
         following = self.returns if before is None else before
         node.before, node.after = following.before, following
         following.before.after = following.before = node
-        self._count += 1
+        self._nodes = None
         self.root.version += 1
 
     def set_operand(self, node: Node, index: int, value: Value | None) -> None:
@@ -372,7 +375,7 @@ class Graph:
     def _unlink(self, node: Node) -> None:
         node.before.after, node.after.before = node.after, node.before
         node.before = node.after = node
-        self._count -= 1
+        self._nodes = None
 
 
 def constant(value: Tensor | Array, name: str = "") -> Value:

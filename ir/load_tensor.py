@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,15 @@ class ProtoTensor(Tensor):
             yield self.proto.raw_data
         else:
             yield from super().raw_chunks()
+
+    def raw(self) -> bytes:
+        return self.proto.raw_data or super().raw()
+
+    def ints(self) -> tuple[int, ...]:
+        raw = self.proto.raw_data
+        if self.dtype is DType.INT64 and raw:
+            return struct.unpack(f"<{self.size}q", raw)
+        return super().ints()
 
 
 class ExternalTensor(FileTensor):

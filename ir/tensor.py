@@ -72,6 +72,10 @@ class Tensor:
             return None
         return self.ints()
 
+    def raw(self) -> bytes:
+        """All of `raw_chunks` at once."""
+        return b"".join(self.raw_chunks())
+
     def ints(self) -> tuple[int, ...]:
         """The elements of an integer or bool tensor, flattened."""
         if self._ints is None:

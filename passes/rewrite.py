@@ -121,9 +121,8 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
 
     start: the nodes to look at first; None means all.
     """
-    _Driver([rule for rule in rules if run.allows(rule.contract.name)], run).drive(
-        graph.walk() if start is None else start
-    )
+    driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
+    driver.drive(driver.interesting(graph.walk() if start is None else start))
 
 
 class _Driver:
@@ -135,6 +134,10 @@ class _Driver:
             self.by_op[op] = tuple(rule for rule in rules if not rule.pattern.ops or op in rule.pattern.ops)
         self.reach = max((rule.pattern.depth for rule in rules), default=1)
         self.worklist: dict[Node, None] = {}
+
+    def interesting(self, nodes: Iterable[Node]) -> Iterable[Node]:
+        """The nodes whose operator some rule's root has."""
+        return nodes if self.everywhere else [node for node in nodes if node.op in self.by_op]
 
     def drive(self, start: Iterable[Node]) -> None:
         queue = list(start)

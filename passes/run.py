@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from planish.ir import Node
 
@@ -15,8 +15,7 @@ FP_MODES: dict[Fp, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """One rewrite: its number in the run, who made it, the loaded nodes that it came from, and the value that resulted."""
 
     number: int

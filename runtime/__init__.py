@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from planish.runtime.agreement import CompareReport
     from planish.runtime.benchmark import benchmark, benchmark_creation
     from planish.runtime.bindings import Binding
-    from planish.runtime.compare import CompareReport, compare
+    from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
     from planish.runtime.errors import SessionError
     from planish.runtime.inspect import Inspection, inspect
@@ -38,7 +39,7 @@ __all__ = [
 
 _HOMES = {
     "Binding": "bindings",
-    "CompareReport": "compare",
+    "CompareReport": "agreement",
     "Inspection": "inspect",
     "OptimizeResult": "compile",
     "Session": "session",

@@ -6,7 +6,8 @@ Many take only certain extents (multiples of 32, one height, a fixed window), an
 from __future__ import annotations
 
 import itertools
-import re
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,9 +21,9 @@ WANTED = 3
 _LARGEST_INPUT = 1 << 22
 _LEADING = (1, 2, 3, 5, 7)
 _INNER = (32, 64, 7, 16, 1, 2, 3, 48, 96, 128, 224, 256, 320, 512, 576, 640)
-_VARIED = (1, 2, 3, 7, 16, 32, 33, 48, 64, 96, 128, 256)
+_VARIED = (1, 2, 3, 7, 16, 32, 33, 48, 64, 96, 128)
 _PAIRS = 64
-_KEPT_EXTENTS = 4
+_SECONDS = 20.0
 _RANKS = (2, 4, 3, 1, 0, 5)
 _UNKNOWN_RANK = (2, 3, 4, 5, 6)
 
@@ -36,7 +37,7 @@ class Binding:
 
     def __str__(self) -> str:
         parts = [f"{name}={','.join(map(str, shape)) or 'scalar'}" for name, shape in self.shapes.items()]
-        return " ".join(parts + [f"{name}={value:g}" for name, value in self.fixed.items()]) or "no input"
+        return " ".join((*parts, *(f"{name}={value:g}" for name, value in self.fixed.items()))) or "no input"
 
     @property
     def is_empty(self) -> bool:
@@ -48,12 +49,12 @@ class Binding:
 
 
 class Symbols:
-    """The symbols in the inputs' shapes; those that the model leaves unnamed are independent of each other."""
+    """The symbols in the shapes of the inputs that a caller must give; unnamed ones are independent of each other."""
 
     def __init__(self, graph: Graph) -> None:
-        self._types = {value.name: _element(value.type) for value in graph.inputs}
-        self._defaults = {value.name for value in graph.inputs if value in graph.defaults}
-        names = list(dict.fromkeys(_names(graph.inputs)))
+        required = [value for value in graph.inputs if value not in graph.defaults]
+        self._types = {value.name: _element(value.type) for value in required}
+        names = list(dict.fromkeys(_names(required)))
         self._sums = {name: parts for name in names if (parts := _sum(name, names))}
         self.names = tuple(name for name in names if name not in self._sums)
         self.leading = frozenset(self._leading())
@@ -112,25 +113,117 @@ def complete(binding: Binding, graph: Graph) -> Binding:
     """A binding by the user with the shapes that follow from it; raises GraphError where one is still open."""
     symbols = Symbols(graph)
     extents = symbols.of(binding)
-    missing = [name for name in symbols.names if name not in extents and name not in _held_by_defaults(graph)]
-    if missing:
-        where = [v.name for v in graph.inputs if missing[0] in list(_names([v]))]
-        raise GraphError(f"no shape is given for the input {where[0]!r}, which has the dim {missing[0]!r}")
-    full = symbols.bind({name: extents.get(name, 1) for name in symbols.names}, _RANKS[0], binding.fixed)
+    for value in graph.inputs:
+        missing = [name for name in symbols.names if name not in extents and name in list(_names([value]))]
+        if missing:
+            raise GraphError(f"no shape is given for the input {value.name!r}, which has the dim {missing[0]!r}")
+    full = symbols.bind(extents, _RANKS[0], binding.fixed)
     return Binding({**full.shapes, **binding.shapes}, binding.fixed)
 
 
 def find_bindings(graph: Graph, fixed: Mapping[str, float], accepts: Accepts) -> tuple[Binding, ...]:
     """Bindings that the model accepts: WANTED of them that differ in every symbol where it lets them, 1 among the
-    extents, and one more with an empty input. No binding at all when it accepts none that was tried."""
-    symbols = Symbols(graph)
-    base = _first(symbols, fixed, accepts)
+    extents, and one more with an empty input. None at all when it accepts nothing that was tried."""
+    search = _Search(Symbols(graph), fixed, accepts)
+    base = search.first()
     if base is None:
         return ()
-    extents, rank = base
-    if not symbols.names:
-        return (symbols.bind(extents, rank, fixed),)
-    accepted = {name: _accepted(symbols, name, extents, rank, fixed, accepts) for name in symbols.names}
-    found = {symbols.bind(extents, rank, fixed): None} if False else {}
-    del found
-    return tuple(_compose(symbols, extents, accepted, rank, fixed, accepts))
+    found = dict.fromkeys(search.spread(base))
+    empty = search.empty(base)
+    return (*found, *((empty,) if empty is not None else ()))
+
+
+@dataclass(frozen=True)
+class _Guess:
+    extents: Mapping[str, int]
+    rank: int
+    """Of inputs that declare none."""
+
+
+class _Search:
+    def __init__(self, symbols: Symbols, fixed: Mapping[str, float], accepts: Accepts) -> None:
+        self.symbols = symbols
+        self.fixed = fixed
+        self.accepts = accepts
+        self.deadline = time.monotonic() + _SECONDS
+
+    def attempt(self, guess: _Guess) -> Binding | None:
+        binding = self.symbols.bind(guess.extents, guess.rank, self.fixed)
+        if any(math.prod(shape) > _LARGEST_INPUT for shape in binding.shapes.values()):
+            return None
+        return binding if self.accepts(binding) else None
+
+    def first(self) -> _Guess | None:
+        """Any guess that the model accepts: all inner extents alike, and then different ones."""
+        for guess in self.guesses():
+            if self.attempt(guess) is not None:
+                return guess
+            if time.monotonic() > self.deadline:
+                return None
+        return None
+
+    def guesses(self) -> Iterator[_Guess]:
+        names = self.symbols.names
+        inner = [name for name in names if name not in self.symbols.leading]
+        ranks = _RANKS if self.symbols.has_unknown_rank else _RANKS[:1]
+        alike = [(extent,) * len(inner) for extent in (_INNER if inner else _INNER[:1])]
+        unlike = itertools.islice(itertools.product(_INNER, repeat=len(inner)), _PAIRS if len(inner) > 1 else 0)
+        for rank, extents, batch in itertools.product(ranks, (*alike, *unlike), _LEADING[:2]):
+            yield _Guess({**dict.fromkeys(names, batch), **dict(zip(inner, extents, strict=True))}, rank)
+
+    def spread(self, base: _Guess) -> Iterator[Binding]:
+        """Each symbol takes each of its extents once, never in step with the symbol beside it."""
+        names = self.symbols.names
+        extents = {name: self.extents(name, base) for name in names}
+        found = 0
+        turns = [{n: extents[n][(turn + i) % len(extents[n])] for i, n in enumerate(names)} for turn in range(WANTED)]
+        singles = [{**base.extents, name: extent} for name in names for extent in extents[name]]
+        for chosen in (*turns, *singles, base.extents):
+            binding = self.attempt(_Guess(chosen, base.rank))
+            if binding is not None:
+                yield binding
+                found += 1
+            if found == WANTED or (found and time.monotonic() > self.deadline):
+                return
+
+    def extents(self, name: str, base: _Guess) -> Sequence[int]:
+        """The smallest, the middle and the largest extent that the model accepts for a symbol; others as in `base`."""
+        known = base.extents[name]
+        candidates = sorted({*(_LEADING if name in self.symbols.leading else _VARIED), known})
+        accepted = [extent for extent in candidates if extent == known or self.takes(name, extent, base)]
+        return tuple(dict.fromkeys((accepted[0], accepted[len(accepted) // 2], accepted[-1])))
+
+    def takes(self, name: str, extent: int, base: _Guess) -> bool:
+        if time.monotonic() > self.deadline:
+            return False
+        return self.attempt(_Guess({**base.extents, name: extent}, base.rank)) is not None
+
+    def empty(self, base: _Guess) -> Binding | None:
+        for name in sorted(self.symbols.names, key=lambda name: name not in self.symbols.leading):
+            binding = self.attempt(_Guess({**base.extents, name: 0}, base.rank))
+            if binding is not None:
+                return binding
+        return None
+
+
+def _element(type: Type | None) -> TensorType | None:
+    """The tensor in a type: of a sequence its elements'."""
+    while isinstance(type, SequenceType | OptionalType):
+        type = type.element
+    return type if isinstance(type, TensorType) else None
+
+
+def _names(values: Sequence[Value]) -> Iterator[str]:
+    for value in values:
+        type = _element(value.type)
+        for dim in (type.shape or ()) if type is not None else ():
+            if isinstance(dim, Expr):
+                yield str(dim)
+
+
+def _sum(name: str, names: Sequence[str]) -> tuple[str | int, ...]:
+    """The parts of a symbol that exporters name after others: `past_length + sequence_length`; nothing otherwise."""
+    parts = [part.strip() for part in name.split("+")]
+    if len(parts) == 1 or not all(part.isdigit() or part in names for part in parts):
+        return ()
+    return tuple(int(part) if part.isdigit() else part for part in parts)

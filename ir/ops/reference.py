@@ -39,6 +39,8 @@ def infer(node: Node) -> Sequence[Type | None]:
             found, _proto(node), types, _data(node), opset_imports=[helper.make_opsetid(found.domain, _opset(node))]
         )
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        if dims:  # some of onnx's rules take a symbol for a number that is wrong
+            return nothing
         raise GraphError(f"{node.op}: {_first_line(error)}", node) from error
     return [_decode(node, inferred[f"o{i}"], dims) if f"o{i}" in inferred else None for i in range(len(node.results))]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from planish.ir.graph import Node
 from planish.ir.ops import (
+    attention,
     control,
     elementwise,
     indexing,
@@ -17,10 +18,12 @@ from planish.ir.ops import (
     reduction,
     schema,
     shape,
+    signal,
 )
 from planish.ir.ops.operator import Operator
 
 OPERATORS: Mapping[str, Operator] = {
+    **attention.OPERATORS,
     **control.OPERATORS,
     **elementwise.OPERATORS,
     **indexing.OPERATORS,
@@ -31,6 +34,7 @@ OPERATORS: Mapping[str, Operator] = {
     **quantization.OPERATORS,
     **reduction.OPERATORS,
     **shape.OPERATORS,
+    **signal.OPERATORS,
 }
 _PLAIN = Operator()
 

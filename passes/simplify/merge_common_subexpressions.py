@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from planish.ir import Graph, Node, Value
+from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import Attribute, OpaqueAttribute
 from planish.ir.infer import inherit
 from planish.ir.ops import schema
@@ -93,21 +93,20 @@ def _key(node: Node) -> Hashable | None:
     defaults = schema.defaults(node.op)
     attributes: list[tuple[str, Hashable]] = []
     for name, value in node.attributes.items():
-        if value == defaults.get(name):
-            continue
         plain = _comparable(value)
         if plain is None:
             return None
-        attributes.append((name, plain))
+        if name not in defaults or plain != _comparable(defaults[name]):
+            attributes.append((name, plain))
     return (node.op, node.operands, len(node.results), tuple(sorted(attributes, key=lambda item: item[0])))
 
 
 def _comparable(value: Attribute) -> Hashable | None:
     """Numbers with their kind, so that 1 and 1.0, 0.0 and -0.0 stay apart; small tensors by their bytes."""
     if isinstance(value, Tensor):
-        if not value.in_memory or value.nbytes > _SMALL:
+        if not value.in_memory or value.nbytes > _SMALL or value.dtype is DType.STRING:
             return None
-        return (value.dtype, value.shape, b"".join(value.raw_chunks()))
+        return (value.dtype, value.shape, value.raw())
     if isinstance(value, (Graph, OpaqueAttribute)):
         return None
     return (type(value).__name__, repr(value))

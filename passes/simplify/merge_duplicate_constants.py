@@ -46,7 +46,7 @@ class _Merger:
     def merge(self, graph: Graph, floating: Sequence[Value] = ()) -> None:
         """Merge the constants of a graph with those seen in the graphs around it, then go into what it nests."""
         added: list[Hashable] = []
-        for value in (*floating, *_own(graph)):
+        for value in _returned_first(graph, (*floating, *_own(graph))):
             if self.run.exhausted:
                 return
             tensor = value.constant
@@ -77,6 +77,12 @@ def _own(graph: Graph) -> list[Value]:
     return [*graph.initializers, *(node.result for node in graph.nodes if node.op == "Constant")]
 
 
+def _returned_first(graph: Graph, constants: Sequence[Value]) -> list[Value]:
+    """Those that the graph gives back keep their names, so they come first, but where a node makes them."""
+    returned = set(graph.returns.operands)
+    return sorted(constants, key=lambda value: value.producer is not None or value not in returned)
+
+
 def _floating(graph: Graph) -> list[Value]:
     """The constants that passes made, which belong to no graph and can be read in every one."""
     found: dict[Value, None] = {}
@@ -92,7 +98,7 @@ def _key(tensor: Tensor) -> Hashable:
     if not tensor.in_memory:
         return (tensor.dtype, tensor.shape, tensor.identity)
     if tensor.nbytes <= _SHORT:
-        return (tensor.dtype, tensor.shape, b"".join(tensor.raw_chunks()))
+        return (tensor.dtype, tensor.shape, tensor.raw())
     digest = blake2b(digest_size=16)
     for chunk in tensor.raw_chunks():
         digest.update(chunk)
@@ -101,12 +107,11 @@ def _key(tensor: Tensor) -> Hashable:
 
 def _replace(graph: Graph, first: Value, second: Value, run: Run) -> None:
     readers = second.users
-    if readers:
-        graph.replace_all_uses_with(second, first)
-        run.log.extend(reader for reader in readers if reader.graph is not None)
-        run.record("merge", (first.name, second.name), first.name)
-    elif second.producer is None:
+    if not readers:
         return
+    graph.replace_all_uses_with(second, first)
+    run.log.extend(reader for reader in readers if reader.graph is not None)
+    run.record("merge", (first.name, second.name), first.name)
     if second.producer is not None:
         erase_dead(second.producer)
     elif second in graph.initializers:
