@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
@@ -22,12 +22,8 @@ def infer(node: Node) -> bool:
     Raises GraphError when the operands cannot be right for the operator.
     """
     entry = OPERATORS.get(node.op)
-    if entry is None or entry.infer is None:
-        types = reference.infer(node)
-    else:
-        types = entry.infer(node)
     news = False
-    for result, type in zip(node.results, types, strict=False):
+    for result, type in zip(node.results, _types(node), strict=False):
         old = result.type
         if old is None:
             if type is not None:
@@ -39,6 +35,17 @@ def infer(node: Node) -> bool:
     if entry is not None and entry.elements is not None and node.results:
         news = _learn(node.results[0], entry.elements(node)) or news
     return news
+
+
+def _types(node: Node) -> Sequence[Type | None]:
+    """By the operator's own rule. What could not run in a nested graph may never run: nothing is known of it then."""
+    entry = OPERATORS.get(node.op)
+    try:
+        return reference.infer(node) if entry is None or entry.infer is None else entry.infer(node)
+    except GraphError:
+        if node.graph is None or node.graph.owner is None:
+            raise
+        return ()
 
 
 def infer_graph(graph: Graph) -> None:
@@ -96,9 +103,7 @@ def _learn(value: Value, elements: tuple[Dim, ...] | None) -> bool:
 
 def check(node: Node) -> None:
     """Raise GraphError when what the operands say contradicts what is recorded of the results."""
-    entry = OPERATORS.get(node.op)
-    types = reference.infer(node) if entry is None or entry.infer is None else entry.infer(node)
-    for result, type in zip(node.results, types, strict=False):
+    for result, type in zip(node.results, _types(node), strict=False):
         if type != result.type and contradicts(result.type, type):
             raise GraphError(f"{result} is recorded as {result.type} and inferred as {type}", node)
 

@@ -140,7 +140,7 @@ class _Loader:
         if parent is None:
             self.main = graph
         self.interface(proto, graph, scope, nested=parent is not None)
-        infos = {info.name: info for info in proto.value_info}
+        infos = {info.name: info for info in (*proto.output, *proto.value_info)}
         for node in self.in_order(proto.node) if self.sort else proto.node:
             self.node(node, graph, scope, infos)
         outputs: list[Value] = []
@@ -185,10 +185,9 @@ class _Loader:
             attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
         op, plain = self.form(proto)
         if not plain:
-            raised = forms.raise_form(
-                proto.domain, proto.op_type, self.opsets.get(proto.domain, 0), operands, attributes, results, self.made
-            )
-            op, operands, attributes = raised
+            written = forms.Spelling(proto.op_type, operands, attributes)
+            opset = self.opsets.get(proto.domain, 0)
+            op, operands, attributes = forms.raise_form(proto.domain, opset, written, results, self.made)
         node = Node(op, operands, attributes, results, proto.name)
         node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
         if len(proto.metadata_props):

@@ -39,10 +39,10 @@ def text(graph: Graph) -> str:
     body = printer.body(graph, names)
     head = printer.head(graph, names, printer.loose(graph, names))
     if graph.owner is not None:
-        return f"{head} {body}\n"
+        return f"{head}{body}\n"
     imports = ", ".join(f"{_quoted(domain)} : {version}" for domain, version in graph.opset_imports.items())
     version = max(least_ir_version(graph.opset_imports), _OVERRIDABLE_SINCE_IR)
-    return f"<ir_version: {version}, opset_import: [{imports}]>\n{head} {body}\n"
+    return f"<ir_version: {version}, opset_import: [{imports}]>\n{head}{body}\n"
 
 
 class _Printer:
@@ -59,20 +59,13 @@ class _Printer:
         head = f"{_name(graph.name or 'graph')} ({', '.join(inputs)}) => ({', '.join(outputs)})"
         declared = [_declaration(name, tensor) for name, tensor in constants]
         if not declared:
-            return head
+            return f"{head} "
         plain = ", ".join(line for line, _ in declared)
         if len(indent) + len(plain) < _WIDTH and not any(comment for _, comment in declared):
             return f"{head}\n{indent}{_INDENT}<{plain}>\n{indent}"
         ends = [","] * (len(declared) - 1) + [""]
-        lines = [f"{line}{end}{comment}" for (line, comment), end in zip(declared, ends, strict=True)]
-        return "\n".join(
-            [
-                head,
-                f"{indent}{_INDENT}<",
-                *(f"{indent}{_INDENT * 2}{line}" for line in lines),
-                f"{indent}{_INDENT}>\n{indent}",
-            ]
-        )
+        lines = [f"{_INDENT}{line}{end}{comment}" for (line, comment), end in zip(declared, ends, strict=True)]
+        return f"\n{indent}".join([head, *(f"{_INDENT}{line}" for line in ("<", *lines, ">")), ""])
 
     def loose(self, graph: Graph, names: Names) -> list[tuple[str, Tensor]]:
         """The constants to declare: the graph's own, and in the main graph those that no graph holds."""
@@ -135,7 +128,7 @@ class _Printer:
         if isinstance(value, Graph):
             inner = Names(value, names)
             body = self.body(value, inner, indent)
-            return f"{self.head(value, inner, self.loose(value, inner), indent)} {body}"
+            return f"{self.head(value, inner, self.loose(value, inner), indent)}{body}"
         if isinstance(value, Tensor):
             return f"{_type(TensorType(value.dtype, value.shape))} {_elements(value) or '{...}'}"
         if isinstance(value, OpaqueAttribute):

@@ -108,8 +108,8 @@ _NUMPY: dict[DType, np.dtype[np.generic]] = {
 }
 _OF_NUMPY: dict[np.dtype[np.generic], DType] = {dtype: code for code, dtype in _NUMPY.items()}
 _PACKED = {DType.UINT4: 4, DType.INT4: 4, DType.FLOAT4E2M1: 4, DType.UINT2: 2, DType.INT2: 2}
-_PACKED |= {DType.FLOAT6E2M3: 6, DType.FLOAT6E3M2: 6, DType.STRING: 0}
-_BITS = {code: _PACKED.get(code, dtype.itemsize * 8) for code, dtype in _NUMPY.items()} | {DType.UNDEFINED: 0}
+_SPECIAL = _PACKED | {DType.FLOAT6E2M3: 6, DType.FLOAT6E3M2: 6, DType.STRING: 0}
+_BITS = {code: _SPECIAL.get(code, dtype.itemsize * 8) for code, dtype in _NUMPY.items()} | {DType.UNDEFINED: 0}
 _FLOATS = frozenset(code for code in DType if "FLOAT" in code.name or code is DType.DOUBLE)
 _INTEGERS = frozenset(code for code in DType if "INT" in code.name)
 
@@ -165,7 +165,7 @@ Type = TensorType | SequenceType | OptionalType | OpaqueType
 
 
 def refine(known: Type | None, news: Type | None) -> Type | None:
-    """What two true statements about one value say together; the more precise dim wins, a contradiction keeps `known`."""
+    """What two true statements about one value say together; the more precise dim wins, contradictions keep `known`."""
     if news is None or known is news:
         return known
     if known is None:

@@ -1,4 +1,4 @@
-"""The verifier: edges agree both ways, values are made before they are read, and types agree with the operators' rules."""
+"""The verifier: edges agree both ways, values are made before they are read, types agree with the operators' rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pass manager: runs passes in order, verifies what they touched, times and counts them, and lets others look on."""
+"""The pass manager: runs passes in order, verifies what they touched, times and counts, and lets others look on."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class PassRecord:
     nodes_before: int = 0
     nodes_after: int = 0
     seconds: float = 0.0
+    opset: int | None = None
+    """The opset that the model was raised to because a node that the pass made needs it."""
 
 
 class Instrument:
@@ -192,11 +194,14 @@ class _Turns:
         start = _still_there(state.log[self.seen[place] :]) if place in self.seen else None
         if state.exhausted or (start is not None and not start):
             return 0
-        if not all([instrument.before(stage.name, graph) for instrument in self.instruments]):
+        wanted = [instrument.before(stage.name, graph) for instrument in self.instruments]
+        if not all(wanted):
             return 0
-        began, done = time.perf_counter(), len(state.rewrites)
+        began, done, opset = time.perf_counter(), len(state.rewrites), graph.opset_imports.get("")
         self.guarded(stage, graph, start)
         record.seconds += time.perf_counter() - began
+        if graph.opset_imports.get("") != opset:
+            record.opset = graph.opset_imports[""]
         made = state.rewrites[done:]
         self.seen[place] = len(state.log)
         if made:

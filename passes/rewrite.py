@@ -18,6 +18,7 @@ from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
+from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
 from planish.passes.run import Run
 
@@ -128,6 +129,7 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
 class _Driver:
     def __init__(self, rules: Sequence[Rule], run: Run) -> None:
         self.run = run
+        self.opsets = Opsets()
         self.everywhere = tuple(rule for rule in rules if not rule.pattern.ops)
         self.by_op: dict[str, tuple[Rule, ...]] = {}
         for op in {op for rule in rules for op in rule.pattern.ops}:
@@ -172,7 +174,7 @@ class _Driver:
         except Exception as error:
             raise PassError(self.run.pass_name, rule.name, root, error) from error
         values = () if replacement is None else replacement if isinstance(replacement, tuple) else (replacement,)
-        if not values or not self.may_replace(root, values, match):
+        if not values or not self.may_replace(root, values, match) or not self.opsets.admit(match.created):
             self.undo(match)
             return False
         self.replace(rule, match, values)
@@ -249,7 +251,7 @@ def merge_origins(nodes: Iterable[Node]) -> tuple[str, ...]:
 
 
 def erase_dead(node: Node) -> list[Value]:
-    """Erase a node that nothing reads, and what only it kept alive; the results that have a single reader left."""
+    """Erase a node that nothing reads, and what only it kept alive; the values that have a single reader left."""
     left: dict[Value, None] = {}
     queue = [node]
     while queue:
@@ -264,6 +266,6 @@ def erase_dead(node: Node) -> list[Value]:
             producer = operand.producer
             if producer is not None and producer.graph is not None and not operand.is_used and is_pure(producer):
                 queue.append(producer)
-            elif producer is not None and operand.constant is None:
+            else:
                 left[operand] = None
     return [value for value in left if value.has_one_use]

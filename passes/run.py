@@ -16,7 +16,7 @@ FP_MODES: dict[Fp, frozenset[str]] = {
 
 
 class Rewrite(NamedTuple):
-    """One rewrite: its number in the run, who made it, the loaded nodes that it came from, and the value that resulted."""
+    """One rewrite: its number in the run, who made it, the loaded nodes that it came from, the value that resulted."""
 
     number: int
     pass_name: str

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from planish.ir import Dim, Graph, GraphError, OptionalType, SequenceType, TensorType, Type, Value
+from planish.ir import Dim, Graph, GraphError, OptionalType, SequenceType, TensorType, Type
 from planish.ir.dim import Expr
 
 Accepts = Callable[["Binding"], bool]
@@ -54,7 +54,7 @@ class Symbols:
     def __init__(self, graph: Graph) -> None:
         required = [value for value in graph.inputs if value not in graph.defaults]
         self._types = {value.name: _element(value.type) for value in required}
-        names = list(dict.fromkeys(_names(required)))
+        names = list(dict.fromkeys(name for type in self._types.values() for name in _dims(type)))
         self._sums = {name: parts for name in names if (parts := _sum(name, names))}
         self.names = tuple(name for name in names if name not in self._sums)
         self.leading = frozenset(self._leading())
@@ -94,6 +94,16 @@ class Symbols:
                     raise GraphError(f"the dim {key!r} would be {found[key]} and {extent} in one run")
         return found
 
+    def complete(self, binding: Binding) -> Binding:
+        """A binding with the shapes that follow from it; raises GraphError where one is still open."""
+        extents = self.of(binding)
+        for name, type in self._types.items():
+            missing = [dim for dim in _dims(type) if dim not in extents and dim in self.names]
+            if missing:
+                raise GraphError(f"no shape is given for the input {name!r}, which has the dim {missing[0]!r}")
+        full = self.bind(extents, _RANKS[0], binding.fixed)
+        return Binding({**full.shapes, **binding.shapes}, binding.fixed)
+
     def _extent(self, dim: Dim, extents: Mapping[str, int]) -> int:
         if isinstance(dim, int):
             return dim
@@ -109,22 +119,10 @@ class Symbols:
                 yield str(type.shape[0])
 
 
-def complete(binding: Binding, graph: Graph) -> Binding:
-    """A binding by the user with the shapes that follow from it; raises GraphError where one is still open."""
-    symbols = Symbols(graph)
-    extents = symbols.of(binding)
-    for value in graph.inputs:
-        missing = [name for name in symbols.names if name not in extents and name in list(_names([value]))]
-        if missing:
-            raise GraphError(f"no shape is given for the input {value.name!r}, which has the dim {missing[0]!r}")
-    full = symbols.bind(extents, _RANKS[0], binding.fixed)
-    return Binding({**full.shapes, **binding.shapes}, binding.fixed)
-
-
-def find_bindings(graph: Graph, fixed: Mapping[str, float], accepts: Accepts) -> tuple[Binding, ...]:
+def find_bindings(symbols: Symbols, fixed: Mapping[str, float], accepts: Accepts) -> tuple[Binding, ...]:
     """Bindings that the model accepts: WANTED of them that differ in every symbol where it lets them, 1 among the
     extents, and one more with an empty input. None at all when it accepts nothing that was tried."""
-    search = _Search(Symbols(graph), fixed, accepts)
+    search = _Search(symbols, fixed, accepts)
     base = search.first()
     if base is None:
         return ()
@@ -213,12 +211,11 @@ def _element(type: Type | None) -> TensorType | None:
     return type if isinstance(type, TensorType) else None
 
 
-def _names(values: Sequence[Value]) -> Iterator[str]:
-    for value in values:
-        type = _element(value.type)
-        for dim in (type.shape or ()) if type is not None else ():
-            if isinstance(dim, Expr):
-                yield str(dim)
+def _dims(type: TensorType | None) -> Iterator[str]:
+    """The symbolic dims, as text."""
+    for dim in (type.shape or ()) if type is not None else ():
+        if isinstance(dim, Expr):
+            yield str(dim)
 
 
 def _sum(name: str, names: Sequence[str]) -> tuple[str | int, ...]:

@@ -14,9 +14,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.ir import DType, GraphError, OptionalType, SequenceType, TensorType, Type
+from planish.ir import DType, Graph, GraphError, OptionalType, SequenceType, TensorType, Type, Value
+from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.providers import Array
-from planish.runtime.ranges import Range, limits
+from planish.runtime.ranges import Range, Ranges, boundaries, limits
 from planish.runtime.session import Feed
 
 Bounds: TypeAlias = tuple[float, float]
@@ -39,8 +40,6 @@ class Input:
     """What the user says; both ends belong to it."""
     value: float | None = None
     """What it must hold, all of it."""
-    optional: bool = False
-    """Whether it may be left out: an overridable initializer."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def large(magnitude: float) -> Kind:
     return Kind("large", lambda random, shape: magnitude * random.standard_normal(shape))
 
 
-def boundary_values(numbers: Sequence[float]) -> Kind:
+def _boundary_kind(numbers: Sequence[float]) -> Kind:
     """Numbers at which a graph turns, with their neighbours in every type."""
     choices = np.asarray([*numbers, 0.0, 1.0, -1.0])
 
@@ -110,11 +109,51 @@ def boundary_values(numbers: Sequence[float]) -> Kind:
     return Kind(BOUNDARIES, floats)
 
 
-def make(kind: Kind, inputs: Sequence[Input], seed: Sequence[int], *, overridden: bool = False) -> Set:
-    """The inputs of one run. Overridable initializers are left as they are unless `overridden`."""
-    random = np.random.default_rng(list(seed))
-    feeds = {item.name: _feed(kind, item, item.type, random) for item in inputs if overridden or not item.optional}
-    return Set(OVERRIDDEN if overridden else kind.name, feeds)
+class Feeds:
+    """Makes up the inputs of a model."""
+
+    def __init__(self, graph: Graph, fixed: Mapping[str, float], ranges: Mapping[str, Bounds], seed: int) -> None:
+        """`fixed` and `ranges` are the user's, by input; raises GraphError for an input that is not there."""
+        self.graph = graph
+        self.fixed = fixed
+        self._bounds = ranges
+        self._seed = seed
+        self._integers = Ranges(graph)
+        self.symbols = Symbols(graph)
+        self.boundaries = _boundary_kind(boundaries(graph))
+        known = [value.name for value in graph.inputs]
+        for name in (*fixed, *ranges):
+            if name not in known:
+                raise GraphError(f"there is no input {name!r}; the inputs are {', '.join(known) or 'none'}")
+
+    def complete(self, binding: Binding) -> Binding:
+        """The user's binding, with the shapes and values that it leaves open; raises GraphError where it cannot be."""
+        return self.symbols.complete(Binding(binding.shapes, {**self.fixed, **binding.fixed}))
+
+    def make(self, kind: Kind, binding: Binding, *, turn: int = 0, overridden: bool = False) -> Set:
+        """One run's inputs, the same for the same arguments. Overridable initializers stay unless `overridden`."""
+        random = np.random.default_rng([self._seed, turn, *kind.name.encode()])
+        extents = self.symbols.of(binding)
+        feeds: dict[str, Feed] = {}
+        for value in self.graph.inputs:
+            if overridden or value not in self.graph.defaults:
+                item = self._input(value, binding, extents)
+                feeds[value.name] = _feed(kind, item, item.type, random)
+        return Set(OVERRIDDEN if overridden else kind.name, feeds)
+
+    def _input(self, value: Value, binding: Binding, extents: Mapping[str, int]) -> Input:
+        if value.type is None:
+            raise GraphError(f"input {value.name!r} has no type, so planish cannot make it up")
+        default = self.graph.defaults.get(value)
+        counts = value.dtype is not None and value.dtype.is_integer
+        return Input(
+            name=value.name,
+            type=value.type,
+            shape=binding.shapes.get(value.name, ()) if default is None else default.shape,
+            integers=self._integers.of(value.name, extents) if counts else None,
+            bounds=self._bounds.get(value.name),
+            value=binding.fixed.get(value.name),
+        )
 
 
 def _feed(kind: Kind, item: Input, type: Type, random: np.random.Generator) -> Feed:

@@ -257,12 +257,12 @@ def _fold_cast(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def cast(x: Array, target: DType) -> Sequence[Array] | None:
-    """Declines where the result depends on the runtime: out of range, NaN to integer, text, types of less than a byte.
+    """Declines where the result depends on the runtime: out of range, NaN to integer, text, floats of a byte or less.
 
     Half precision is reached by way of single, as ONNX Runtime does: a double is rounded twice.
     """
     source = DType.of(x)
-    if any(_kind(np.empty(0, t.numpy)) not in "biuf" for t in (source, target)):
+    if any(t.bits < 8 or (t.is_float and t.bits < 16) or t.numpy.kind in "Oc" for t in (source, target)):
         return None
     if target is DType.BOOL:
         return [x != 0]

@@ -24,7 +24,7 @@ class Moved(NamedTuple):
     """An attribute that became an operand at version `since`."""
 
     attribute: str
-    index: int
+    position: int
     since: int
 
 
@@ -64,6 +64,7 @@ _MEANING_SINCE: Mapping[str, int] = {
 }
 _FLATTENING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))
 _FLATTENING_UNTIL = 13
+_NEGATIVE_AXES_SINCE = 11
 _ATTRIBUTE = "attribute"
 _IGNORED = frozenset(("consumed_inputs",))
 
@@ -79,7 +80,9 @@ class Form(NamedTuple):
     comparable: bool
 
 
-class Raised(NamedTuple):
+class Spelling(NamedTuple):
+    """A node as one version of its operator writes it; `op` is a type within its domain, or a key when canonical."""
+
     op: str
     operands: tuple[Value | None, ...]
     attributes: Mapping[str, Attribute]
@@ -109,30 +112,25 @@ def form(domain: str, op_type: str, opset: int) -> Form | None:
 
 
 def raise_form(
-    domain: str,
-    op_type: str,
-    opset: int,
-    operands: tuple[Value | None, ...],
-    attributes: Mapping[str, Attribute],
-    results: Sequence[str],
-    made: dict[Hashable, Value],
-) -> Raised:
-    """The canonical key, operands and attributes of a node as a model of that opset writes it.
+    domain: str, opset: int, written: Spelling, results: Sequence[str], made: dict[Hashable, Value]
+) -> Spelling:
+    """The canonical spelling of a node that a model of that opset writes so.
 
     made: the operands that attributes became so far; equal attributes become the same operand.
     """
+    op_type, operands, attributes = written
     key = schema.key_of(domain, op_type)
     found = form(domain, op_type, opset)
     if found is None or found.plain:
-        return Raised(key, operands, attributes)
-    old = Raised(schema.key_of(domain, op_type, found.version), operands, attributes)
+        return Spelling(key, operands, attributes)
+    old = Spelling(schema.key_of(domain, op_type, found.version), operands, attributes)
     if not found.comparable or not _same_meaning(found, op_type, attributes, results):
         return old
     if op_type in _FLATTENING:
         axis = _last_axis(operands, attributes.get("axis", 1))
-        return old if axis is None else Raised(key, operands, {**attributes, "axis": axis})
+        return old if axis is None else Spelling(key, operands, {**attributes, "axis": axis})
     if op_type == "Split" and "num_outputs" not in attributes and "split" not in attributes and len(operands) == 1:
-        return Raised(key, operands, {**attributes, "num_outputs": len(results)})
+        return Spelling(key, operands, {**attributes, "num_outputs": len(results)})
     raised = list(operands)
     left = dict(attributes)
     for moved in found.moved:
@@ -140,11 +138,11 @@ def raise_form(
         operand = None if value is None else _operand(op_type, value, operands, made)
         if value is not None and operand is None:
             return old
-        raised += [None] * (moved.index + 1 - len(raised))
-        raised[moved.index] = operand
+        raised += [None] * (moved.position + 1 - len(raised))
+        raised[moved.position] = operand
     while raised and raised[-1] is None:
         raised.pop()
-    return Raised(key, tuple(raised), left)
+    return Spelling(key, tuple(raised), left)
 
 
 def constant_tensor(name: str, value: Attribute) -> Tensor | None:
@@ -157,32 +155,35 @@ def constant_tensor(name: str, value: Attribute) -> Tensor | None:
     return None
 
 
-def lower_form(node: Node, opset: int) -> Raised:
+def lower_form(node: Node, opset: int) -> Spelling:
     """Operator, operands and attributes of a node as a model of that opset writes them.
 
     Raises GraphError, naming the operator, when the opset has no way to say it.
     """
     domain, op_type, version, _ = schema.parse_key(node.op)
+    if schema.newest(node.op) is None:
+        return Spelling(op_type, node.operands, node.attributes)
     target = schema.at(domain, op_type, opset)
     if version:
         if target is None or target.since_version != version:
             raise GraphError(
                 f"{op_type} keeps its meaning of opset {version}, which opset {opset} cannot express", node
             )
-        return Raised(op_type, node.operands, node.attributes)
+        return Spelling(op_type, node.operands, node.attributes)
     found = form(domain, op_type, opset)
     if target is None or found is None:
-        if schema.newest(node.op) is None:
-            return Raised(op_type, node.operands, node.attributes)
         raise GraphError(f"opset {opset} has no operator {op_type}", node)
-    if found.plain and found.version == _newest_version(node.op):
-        return Raised(op_type, node.operands, node.attributes)
+    newest = schema.newest(node.op)
+    if newest is not None and found.version == newest.since_version:
+        return Spelling(op_type, node.operands, node.attributes)
     if not found.comparable:
         raise GraphError(f"{op_type} means something else in opset {opset}", node)
     if op_type in _FLATTENING and _lacks_last_axis(node, opset):
         raise GraphError(f"{op_type} over an axis that is not the last needs opset {_FLATTENING_UNTIL}", node)
     operands, attributes = _lower_moved(node, found, opset)
-    return Raised(op_type, operands, _lower_attributes(node, attributes, found, opset))
+    lowered = Spelling(op_type, operands, _lower_attributes(node, attributes, found, opset))
+    _check_operands(node, lowered, opset)
+    return lowered
 
 
 def lowest_opset(node: Node, least: int) -> int:
@@ -190,8 +191,7 @@ def lowest_opset(node: Node, least: int) -> int:
     failure: GraphError | None = None
     for opset in range(least, schema.NEWEST_OPSET + 1):
         try:
-            lowered = lower_form(node, opset)
-            check_types(node, lowered, opset)
+            lower_form(node, opset)
         except GraphError as error:
             failure = error
         else:
@@ -199,8 +199,8 @@ def lowest_opset(node: Node, least: int) -> int:
     raise failure or GraphError(f"no opset from {least} on can express {node.op}", node)
 
 
-def check_types(node: Node, lowered: Raised, opset: int) -> None:
-    """Raise GraphError when the opset's version of the operator does not take the operands' types."""
+def _check_operands(node: Node, lowered: Spelling, opset: int) -> None:
+    """Raise GraphError when the opset's version of the operator does not take so many operands, or their types."""
     domain, op_type, *_ = schema.parse_key(node.op)
     target = schema.at(domain, op_type, opset)
     if target is None:
@@ -274,13 +274,13 @@ def _lower_moved(node: Node, found: Form, opset: int) -> tuple[tuple[Value | Non
     operands = list(node.operands)
     attributes = dict(node.attributes)
     for moved in found.moved:
-        operand = node.operand(moved.index)
+        operand = node.operand(moved.position)
         if operand is None:
             continue
         if operand.constant is None:
             raise GraphError(f"{node.op} with computed {moved.attribute} needs opset {moved.since}, not {opset}", node)
         attributes[moved.attribute] = _attribute(node.op, moved, operand)
-        operands[moved.index] = None
+        operands[moved.position] = None
     while operands and operands[-1] is None:
         operands.pop()
     return tuple(operands), attributes
@@ -309,7 +309,21 @@ def _lower_attributes(node: Node, attributes: Mapping[str, Attribute], found: Fo
         default = schema.default(node.op, name)
         if name not in lowered and default is not None:
             lowered[name] = default
+    if opset < _NEGATIVE_AXES_SINCE:
+        lowered |= {name: _from_front(node, lowered[name]) for name in ("axis", "axes") if name in lowered}
     return lowered
+
+
+def _from_front(node: Node, axes: Attribute) -> Attribute:
+    """An axis or list of axes counted from the front, as versions before 11 want them."""
+    listed = axes if isinstance(axes, tuple) else (axes,)
+    if all(isinstance(axis, int) and axis >= 0 for axis in listed):
+        return axes
+    of = node.result if node.op == "Unsqueeze" else node.operands[0]
+    if of is None or of.rank is None:
+        raise GraphError(f"{node.op} counts an axis from the back, which needs opset {_NEGATIVE_AXES_SINCE}", node)
+    front = tuple([axis % of.rank for axis in listed if isinstance(axis, int)])
+    return front if isinstance(axes, tuple) else front[0]
 
 
 def _names(node: Node, opset: int) -> Sequence[str]:
@@ -326,8 +340,3 @@ def _had_no_effect(node: Node, name: str, value: Attribute) -> bool:
         if old is not None and name in old.attributes:
             return schema.defaults_of(old).get(name) == value
     return False
-
-
-def _newest_version(key: str) -> int:
-    newest = schema.newest(key)
-    return newest.since_version if newest is not None else 0

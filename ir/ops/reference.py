@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard, cast
 
 import numpy as np
 import onnx
@@ -60,11 +60,19 @@ def fold(node: Node, arrays: Sequence[Array | None]) -> Sequence[Array] | None:
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            results = cast("Sequence[object]", ReferenceEvaluator(model).run(None, feeds))
-    except Exception:  # noqa: BLE001  the reference evaluator raises whatever its implementations raise
+            results = _evaluate(model, feeds)
+    except Exception:  # whatever an implementation in the reference evaluator raises: it cannot fold this
         return None
-    arrays_out = [np.asarray(result) for result in results if isinstance(result, (np.ndarray, np.generic))]
-    return arrays_out if len(arrays_out) == len(results) else None
+    return None if any(result is None for result in results) else [result for result in results if result is not None]
+
+
+def _evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array | None]:
+    run = cast("Callable[[None, Mapping[str, Array]], list[object]]", getattr(ReferenceEvaluator(model), "run"))  # noqa: B009  onnx leaves it untyped
+    return [np.asarray(result) if _is_array(result) else None for result in run(None, feeds)]
+
+
+def _is_array(result: object) -> TypeGuard[Array]:
+    return isinstance(result, np.ndarray | np.generic)
 
 
 def _opset(node: Node) -> int:

@@ -100,9 +100,7 @@ def defaults_of(schema: defs.OpSchema) -> dict[str, Plain]:
 def is_deterministic(key: str) -> bool | None:
     """Whether equal inputs give equal outputs; None when onnx does not say, or it depends on nested graphs."""
     schema = newest(key)
-    if schema is None or schema.node_determinism == defs.OpSchema.NodeDeterminism.Unknown:
-        return None
-    return schema.node_determinism == defs.OpSchema.NodeDeterminism.Deterministic
+    return None if schema is None else _DETERMINISM.get(_name_of(schema, "node_determinism"))
 
 
 @cache
@@ -111,7 +109,7 @@ def attribute_type(key: str, name: str) -> int:
     schema = newest(key)
     if schema is None or name not in schema.attributes:
         return 0
-    return int(schema.attributes[name].type.value)
+    return AttributeProto.AttributeType.Value(_name_of(schema.attributes[name], "type"))
 
 
 @cache
@@ -155,6 +153,14 @@ def newest_versions() -> Mapping[str, int]:
 
 def onnx_version() -> str:
     return onnx.__version__
+
+
+_DETERMINISM = {"Deterministic": True, "NonDeterministic": False}
+
+
+def _name_of(holder: object, member: str) -> str:
+    """The name of an enumeration's value that onnx's type stubs do not know."""
+    return str(getattr(getattr(holder, member), "name", ""))
 
 
 def _text(data: bytes) -> str | bytes:

@@ -300,10 +300,10 @@ def _infer_range(node: Node) -> Types:
 
 
 def _fold_range(_: Node, arrays: Arrays) -> Sequence[Array] | None:
-    start, limit, delta = arrays
-    if start is None or limit is None or delta is None or start.dtype.kind not in "iu" or not delta:
+    given = [array.reshape(-1) for array in arrays if array is not None and array.size == 1]
+    if len(given) != len(arrays) or given[0].dtype.kind not in "iu" or not given[2][0]:
         return None
-    return [np.arange(int(start), int(limit), int(delta)).astype(start.dtype)]
+    return [np.arange(*[int(array[0]) for array in given]).astype(given[0].dtype)]
 
 
 def _infer_depth_to_space(node: Node) -> Types:

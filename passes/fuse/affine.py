@@ -1,4 +1,4 @@
-"""Per-channel scale and shift: the form that BatchNormalization and arithmetic with constants share, and its absorption."""
+"""Per-channel scale and shift: what BatchNormalization and arithmetic with constants share, and how it is absorbed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def batch_norm(inner: Op) -> Op:
 
 
 def batch_norm_affine(m: Match) -> Affine | None:
-    """What a BatchNormalization in inference mode does to each channel; None in training mode or where it is not finite."""
+    """What a BatchNormalization does to each channel; None in training mode or where it is not finite."""
     node = m.root
     if node.get_int("training_mode") or any(statistic.is_used for statistic in node.results[1:]):
         return m.decline("the BatchNormalization is in training mode, or its running statistics are read")

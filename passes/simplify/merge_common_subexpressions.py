@@ -89,7 +89,7 @@ def _key(node: Node) -> Hashable | None:
     if not node.operands:
         return None
     if not node.attributes:
-        return (node.op, node.operands, len(node.results))
+        return (node.op, node.operands, len(node.results), ())
     defaults = schema.defaults(node.op)
     attributes: list[tuple[str, Hashable]] = []
     for name, value in node.attributes.items():

@@ -2,9 +2,9 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx
@@ -15,24 +15,26 @@ from onnx.backend.test.loader import load_model_tests
 from planish import ir
 from planish.ir import Graph, GraphError, Node, TensorType, Type, Value, constant
 from planish.ir.dim import Dim
-from planish.ir.tensor import ELEMENTS
 from planish.ir.infer import infer
 from planish.ir.ops import reference
 from planish.ir.ops.table import is_pure, lookup
+from planish.ir.tensor import ELEMENTS
 from planish.ir.types import Array, DType
 
 RTOL = {"float16": 1e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-7}
 
 
 class Case(NamedTuple):
+    """A model with its data; None stands for what is no tensor."""
+
     name: str
     model: onnx.ModelProto
-    inputs: Sequence[object]
-    outputs: Sequence[object]
+    inputs: Sequence[Array | None]
+    outputs: Sequence[Array | None]
 
     def bindings(self) -> dict[str, int]:
         """The extent of each dim of each input, by the name that `symbolic` gives it."""
-        arrays = [(i, x) for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)]
+        arrays = [(i, x) for i, x in enumerate(self.inputs) if x is not None]
         return {f"d{i}_{axis}": extent for i, x in arrays for axis, extent in enumerate(x.shape)}
 
 
@@ -42,10 +44,14 @@ def cases() -> Sequence[Case]:
         warnings.simplefilter("ignore")
         tests = load_model_tests(kind="node")
     return [
-        Case(t.name, t.model, *([np.asarray(v) if isinstance(v, np.generic) else v for v in side] for side in t.data_sets[0]))
-        for t in tests
-        if t.model is not None and t.data_sets
+        Case(test.name, test.model, *([tensor(value) for value in side] for side in test.data_sets[0]))
+        for test in tests
+        if test.model is not None and test.data_sets
     ]
+
+
+def tensor(value: object) -> Array | None:
+    return np.asarray(cast("Array", value)) if isinstance(value, (np.ndarray, np.generic)) else None
 
 
 def symbolic(case: Case, *, constants: bool, kept: Random | None = None) -> onnx.ModelProto:
@@ -59,7 +65,7 @@ def symbolic(case: Case, *, constants: bool, kept: Random | None = None) -> onnx
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     for i, (declared, value) in enumerate(zip(list(model.graph.input), case.inputs, strict=False)):
-        if not isinstance(value, np.ndarray) or declared.type.WhichOneof("value") != "tensor_type":
+        if value is None or declared.type.WhichOneof("value") != "tensor_type":
             continue
         if constants and value.size <= ELEMENTS and i > 0:
             model.graph.initializer.append(numpy_helper.from_array(value, declared.name))
@@ -84,10 +90,10 @@ def bound(dim: Dim, binding: Mapping[str, int]) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def disagreement(type: Type | None, truth: object, binding: Mapping[str, int]) -> str:
+def disagreement(type: Type | None, truth: Array | None, binding: Mapping[str, int]) -> str:
     """What is wrong with an inferred type; nothing when it holds."""
-    if not isinstance(type, TensorType) or not isinstance(truth, np.ndarray):
-        return "" if type is None or not isinstance(truth, np.ndarray) else f"{type} for a tensor"
+    if not isinstance(type, TensorType) or truth is None:
+        return "" if type is None or truth is None else f"{type} for a tensor"
     if type.dtype is not DType.of(truth) or (type.shape is not None and len(type.shape) != truth.ndim):
         return f"{type} for {truth.dtype}{list(truth.shape)}"
     extents = [bound(dim, binding) for dim in type.shape or ()]
@@ -105,9 +111,10 @@ def wrong_outputs(case: Case, model: onnx.ModelProto, binding: Mapping[str, int]
     for value, truth in zip(graph.outputs, case.outputs, strict=True):
         if found := disagreement(value.type, truth, binding):
             yield f"{case.name}: {found}"
-        elif value.elements is not None and isinstance(truth, np.ndarray):
-            pairs = zip(value.elements, truth.ravel().tolist(), strict=True)
-            if any(known not in (None, int(true)) for dim, true in pairs for known in (bound(dim, binding),)):
+        elif value.elements is not None and truth is not None:
+            known = [bound(dim, binding) for dim in value.elements]
+            true: list[int] = truth.astype(np.int64).ravel().tolist()
+            if any(a is not None and a != b for a, b in zip(known, true, strict=True)):
                 yield f"{case.name}: elements {value.elements} for {truth.tolist()}"
 
 
@@ -140,7 +147,7 @@ class Folding:
         """The outputs; None when a node can neither be folded nor run by onnx's reference evaluator."""
         graph = ir.load(self.case.model)
         for value, array in zip(graph.inputs, self.case.inputs, strict=False):
-            if not isinstance(array, np.ndarray):
+            if array is None:
                 return None
             self._arrays[value] = array
         return self._outputs(graph)
@@ -177,8 +184,8 @@ class Folding:
         return True
 
 
-def differs(found: Array, truth: object, *, exact: bool) -> bool:
-    if not isinstance(truth, np.ndarray) or found.dtype != truth.dtype or found.shape != truth.shape:
+def differs(found: Array, truth: Array | None, *, exact: bool) -> bool:
+    if truth is None or found.dtype != truth.dtype or found.shape != truth.shape:
         return True
     if exact or found.dtype.name not in RTOL:
         return not np.array_equal(found, truth, equal_nan=found.dtype.name in RTOL)
@@ -198,7 +205,7 @@ def test_folds(cases: Sequence[Case]) -> None:
         folded += folding.folded
         if results is None or not folding.folded:
             continue
-        pairs: Iterable[tuple[Array, object]] = zip(results, case.outputs, strict=True)
+        pairs = zip(results, case.outputs, strict=True)
         wrong += [f"{case.name}: {a} for {b}" for a, b in pairs if differs(a, b, exact=folding.exact)]
     assert not wrong
     assert folded.total() > 5000
