@@ -169,7 +169,7 @@ class Builder:
         imports = root._graph.opset_imports
         domain = schema.parse_key(node.op).domain
         version = imports.setdefault(domain, schema.newest_versions().get(domain, 1))
-        forms.check_types(node, forms.lower_form(node, version), version)
+        forms.lower_form(node, version)
 
 
 def _tensor(name: str, value: Array | Tensor) -> Tensor:

@@ -8,6 +8,7 @@ equal for some binding, so `!=` proves nothing. Symbols stand for non-negative i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import gcd
 
 
 class Symbol:
@@ -40,7 +41,9 @@ class FloorDiv:
         self.key = f"floor(({numerator})/({denominator}))"
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, FloorDiv) and other.key == self.key)
+        if not isinstance(other, FloorDiv) or other.key != self.key:
+            return False
+        return self is other or (other.numerator == self.numerator and other.denominator == self.denominator)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -176,6 +179,8 @@ def floor_div(numerator: Dim, denominator: Dim) -> Dim:
 
 
 def ceil_div(numerator: Dim, denominator: Dim) -> Dim:
+    if isinstance(denominator, int) and denominator > 0:
+        return floor_div(numerator + (denominator - 1), denominator)
     return -floor_div(-numerator, denominator)
 
 
@@ -224,16 +229,17 @@ def _simplest(terms: dict[Monomial, int]) -> Dim:
 
 
 def _divide_by_int(numerator: Dim, divisor: int) -> Dim:
-    """(d*q + r) // d = q + r // d for every integer q: the terms that d divides leave the floor."""
+    """(d*q + r) // d = q + r // d for every integer q, and (g*x + c) // (g*d) = (x + c//g) // d for g, d > 0."""
     if divisor == 0:
         raise ZeroDivisionError("a dim is divided by 0")
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for monomial, coefficient in _terms(numerator).items():
-        if coefficient % divisor == 0:
-            whole[monomial] = coefficient // divisor
-        else:
-            rest[monomial] = coefficient
+        whole[monomial], rest[monomial] = divmod(coefficient, divisor)
+    common = gcd(divisor, *[coefficient for monomial, coefficient in rest.items() if monomial])
+    if divisor > 0 and common > 1:
+        divisor //= common
+        rest = {monomial: coefficient // common for monomial, coefficient in rest.items()}
     quotient = _simplest(whole)
     remainder = _simplest(rest)
     if isinstance(remainder, int):

@@ -186,8 +186,9 @@ class _Loader:
         op, plain = self.form(proto)
         if not plain:
             written = forms.Spelling(proto.op_type, operands, attributes)
-            opset = self.opsets.get(proto.domain, 0)
-            op, operands, attributes = forms.raise_form(proto.domain, opset, written, results, self.made)
+            domain = "" if proto.domain == "ai.onnx" else proto.domain
+            opset = self.opsets.get(domain, 0)
+            op, operands, attributes = forms.raise_form(domain, opset, written, results, self.made)
         node = Node(op, operands, attributes, results, proto.name)
         node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
         if len(proto.metadata_props):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from planish.ir.types import Array, DType
 
 _CHUNK = 4 << 20
 ELEMENTS = 64
+_EXACT_IN_DOUBLE = 2**53
 SPOOL_BYTES = 1 << 20
 _COUNTING = (DType.INT64, DType.INT32, DType.BOOL)
 
@@ -22,12 +25,13 @@ _COUNTING = (DType.INT64, DType.INT32, DType.BOOL)
 class Tensor:
     """A constant: element type, static shape, and elements on demand. Never changed once made."""
 
-    __slots__ = ("_ints", "dtype", "shape")
+    __slots__ = ("_ints", "_uniform", "dtype", "shape")
 
     def __init__(self, dtype: DType, shape: tuple[int, ...]) -> None:
         self.dtype = dtype
         self.shape = shape
         self._ints: tuple[int, ...] | None = None
+        self._uniform: float | Literal["no"] | None = None
 
     @property
     def size(self) -> int:
@@ -39,7 +43,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in a file; packed types (4, 6 and 2 bits) rounded up to whole bytes, strings by their own length."""
+        """Bytes in a file, packed types (2, 4 and 6 bits) rounded up to whole ones; 0 for strings, which vary."""
         return (self.size * self.dtype.bits + 7) // 8
 
     @property
@@ -65,6 +69,12 @@ class Tensor:
         data = raw_bytes(self.array())
         for start in range(0, len(data), _CHUNK):
             yield data[start : start + _CHUNK]
+
+    def uniform(self) -> float | None:
+        """The number that every element equals, with the sign of a zero; None when they differ or there are none."""
+        if self._uniform is None:
+            self._uniform = _uniform(self.array())
+        return None if self._uniform == "no" else self._uniform
 
     def elements(self) -> tuple[int, ...] | None:
         """What a shape, an axis or a flag holds: a vector or single number of at most ELEMENTS, read already."""
@@ -179,6 +189,18 @@ class Spool:
         return self._descriptor
 
 
+def _uniform(array: Array) -> float | Literal["no"]:
+    """Doubles hold every number of at most 53 bits; larger integers count as different."""
+    if not array.size or array.dtype.kind in "OUScmM":
+        return "no"
+    first = float(array.reshape(-1)[0])
+    if not abs(first) < _EXACT_IN_DOUBLE or not np.all(array == array.reshape(-1)[0]):
+        return "no"
+    if first == 0 and array.dtype.kind not in "biu" and len(np.unique(np.signbit(array.astype(np.float64)))) > 1:
+        return "no"
+    return first
+
+
 def raw_bytes(array: Array) -> bytes | memoryview:
     """The elements as raw_data: little endian, row major, packed where a type takes less than a byte."""
     dtype = DType.of(array)
@@ -194,22 +216,38 @@ def raw_bytes(array: Array) -> bytes | memoryview:
 
 def pack(array: Array, dtype: DType) -> bytes:
     """Elements of 2, 4 or 6 bits, the first in the lowest bits."""
-    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    bits = (codes[:, None] >> np.arange(dtype.bits, dtype=np.uint8)) & 1
-    return np.packbits(bits.reshape(-1).astype(np.uint8), bitorder="little").tobytes()
+    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & np.uint8((1 << dtype.bits) - 1)
+    group, width = _GROUPS[dtype.bits]
+    grouped = np.zeros((-(-len(codes) // group), group), np.uint8)
+    grouped.reshape(-1)[: len(codes)] = codes
+    packed = np.zeros((len(grouped), width), np.uint8)
+    for place in range(group):
+        byte, shift = divmod(place * dtype.bits, 8)
+        packed[:, byte] |= grouped[:, place] << np.uint8(shift)
+        if shift + dtype.bits > 8:
+            packed[:, byte + 1] |= grouped[:, place] >> np.uint8(8 - shift)
+    return packed.reshape(-1)[: (len(codes) * dtype.bits + 7) // 8].tobytes()
 
 
 def unpack(data: bytes, dtype: DType, shape: tuple[int, ...]) -> Array:
     """The inverse of `pack`."""
-    count = 1
-    for extent in shape:
-        count *= extent
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[: count * dtype.bits]
-    weights = (1 << np.arange(dtype.bits)).astype(np.uint8)
-    codes = (bits.reshape(count, dtype.bits) * weights).sum(axis=1).astype(np.uint8)
+    group, width = _GROUPS[dtype.bits]
+    packed = np.zeros((-(-len(data) // width), width), np.uint8)
+    packed.reshape(-1)[: len(data)] = np.frombuffer(data, np.uint8)
+    grouped = np.empty((len(packed), group), np.uint8)
+    for place in range(group):
+        byte, shift = divmod(place * dtype.bits, 8)
+        grouped[:, place] = packed[:, byte] >> np.uint8(shift)
+        if shift + dtype.bits > 8:
+            grouped[:, place] |= packed[:, byte + 1] << np.uint8(8 - shift)
+    codes = grouped.reshape(-1)[: math.prod(shape)] & np.uint8((1 << dtype.bits) - 1)
     if dtype in (DType.INT4, DType.INT2):
         sign = np.uint8(1 << (dtype.bits - 1))
-        return ((codes ^ sign).astype(np.int16) - int(sign)).astype(np.int8).astype(dtype.numpy).reshape(shape)
+        return ((codes ^ sign).view(np.int8) - sign.view(np.int8)).astype(dtype.numpy).reshape(shape)
     if dtype in (DType.UINT4, DType.UINT2):
         return codes.astype(dtype.numpy).reshape(shape)
     return codes.view(dtype.numpy).reshape(shape)
+
+
+_GROUPS = {2: (4, 1), 4: (2, 1), 6: (4, 3)}
+"""By bits of an element: how many elements fill how many whole bytes."""

@@ -57,7 +57,7 @@ class Op:
     test of the node that is made first. An empty `ops` stands for every operator.
     """
 
-    __slots__ = ("commutes", "operands", "ops", "shared", "where")
+    __slots__ = ("_wants_constant", "commutes", "operands", "ops", "shared", "where")
 
     def __init__(
         self,
@@ -73,6 +73,26 @@ class Op:
         self.commutes = commutes
         self.shared = shared
         self.where = where
+        self._wants_constant = any(isinstance(part, Const) for part in self.operands or ())
+
+    def may_match(self, node: Node) -> bool:
+        """A quick test of a node whose operator is right; most places fail here, before anything is bound."""
+        if self.where is not None and not self.where(node):
+            return False
+        operands, parts = node.operands, self.operands
+        if parts is None:
+            return True
+        if len(operands) > len(parts):
+            return False
+        if self.commutes:
+            return not self._wants_constant or any(o is not None and o.constant is not None for o in operands)
+        for operand, part in zip(operands, parts, strict=False):
+            if part.__class__ is Const:
+                if operand is None or operand.constant is None:
+                    return False
+            elif part.__class__ is Op and (operand is None or operand.producer is None):
+                return False
+        return True
 
     @property
     def depth(self) -> int:
@@ -112,7 +132,7 @@ class Bindings:
 
     def match(self, pattern: Op, node: Node) -> bool:
         """Bind a picture whose root is `node`; whether it fits. What it bound on the way is kept only when it does."""
-        if (pattern.ops and node.op not in pattern.ops) or (pattern.where is not None and not pattern.where(node)):
+        if (pattern.ops and node.op not in pattern.ops) or not pattern.may_match(node):
             return False
         bound = self._nodes.get(pattern)
         if bound is not None:

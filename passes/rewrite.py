@@ -160,8 +160,7 @@ class _Driver:
 
     def visit(self, node: Node, rules: Sequence[Rule]) -> None:
         for rule in rules:
-            where = rule.pattern.where
-            if where is not None and not where(node):
+            if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
             if match.match(rule.pattern, node) and self.fire(rule, match):

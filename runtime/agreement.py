@@ -12,12 +12,15 @@ from planish.runtime.latency import LatencyReport
 from planish.runtime.providers import Target
 
 Verdict = Literal["equal", "differs"]
-RunVerdict = Literal["equal", "differs", "refused"]
+RunVerdict = Literal["equal", "differs", "failed", "refused"]
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One set of inputs under one binding. `refused`: A itself fails on them, so that B may do as it likes."""
+    """One set of inputs under one binding.
+
+    `refused`: A itself fails on them, so B may do as it likes; `failed`: B alone does.
+    """
 
     binding: Binding
     inputs: str

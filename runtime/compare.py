@@ -95,7 +95,7 @@ def compare(
         if not bindings and feeds.symbols.names and len(found) < WANTED:
             notes = (*notes, f"only {len(found)} binding of the symbolic dims was found that A accepts")
         latency = None if latency_seconds is None else comparison.time(runs, latency_seconds)
-    reason = next((run.reason for run in runs if run.verdict == "differs"), "")
+    reason = next((run.reason for run in runs if run.verdict in ("differs", "failed")), "")
     return replace(
         report,
         verdict="differs" if reason else "equal",
@@ -178,9 +178,11 @@ class _Comparison:
                 return kind
         return large(_MAGNITUDES[-1])
 
-    def time(self, runs: Sequence[RunReport], seconds: float) -> LatencyReport:
-        """On normal inputs of the first shapes that both models take."""
-        binding = next(run.binding for run in runs if run.verdict != "refused" and "only B fails" not in run.reason)
+    def time(self, runs: Sequence[RunReport], seconds: float) -> LatencyReport | None:
+        """On normal inputs of the first shapes that both models take; None when B takes none."""
+        binding = next((run.binding for run in runs if run.verdict in ("equal", "differs")), None)
+        if binding is None:
+            return None
         feeds = [self.feeds.make(NORMAL, binding, turn=turn).feeds for turn in range(MIN_FEEDS)]
         return benchmark(
             *self.paths,

@@ -128,7 +128,7 @@ class Feeds:
 
     def complete(self, binding: Binding) -> Binding:
         """The user's binding, with the shapes and values that it leaves open; raises GraphError where it cannot be."""
-        return self.symbols.complete(Binding(binding.shapes, {**self.fixed, **binding.fixed}))
+        return self.symbols.complete(Binding(binding.shapes, {**binding.fixed, **self.fixed}))
 
     def make(self, kind: Kind, binding: Binding, *, turn: int = 0, overridden: bool = False) -> Set:
         """One run's inputs, the same for the same arguments. Overridable initializers stay unless `overridden`."""

@@ -14,7 +14,7 @@ from planish.runtime.bindings import Binding
 from planish.runtime.difference import Difference, Leaf, difference, is_float, leaves, one_unit_up
 from planish.runtime.errors import SessionError
 from planish.runtime.feeds import Set
-from planish.runtime.session import Feed, Result, Session
+from planish.runtime.session import Feed, Session
 from planish.runtime.tolerance import NOISE_FACTOR, Bound, Rounding
 
 _IRREPRODUCIBLE = 1e-2
@@ -49,12 +49,13 @@ class _Allowance:
 class _Record:
     """What was seen of one output, or of one tensor in it."""
 
-    bound: Bound
+    name: str
     runs: int = 0
     identical: int = 0
     worst: Difference = field(default_factory=lambda: Difference(0, 0))
     where: str = ""
     allowed: float = 0.0
+    bound: float = 0.0
     excess: float = -1.0
     noise: float | None = None
     verdict: Verdict = "equal"
@@ -67,33 +68,34 @@ class _Record:
         self.runs += 1
         self.identical += found.identical
 
-    def keep(self, found: Difference, allowed: float, excess: float, where: str) -> None:
-        if excess > self.excess:
-            self.worst, self.allowed, self.excess, self.where = found, allowed, excess, where
+    def measured(self, moved: Difference, scale: float) -> None:
+        if scale:
+            self.noise = max(self.noise or 0.0, moved.max_abs / scale)
 
-    def report(self, name: str) -> OutputReport:
+    def report(self) -> OutputReport:
         return OutputReport(
-            name=name,
+            name=self.name,
             runs=self.runs,
             identical=self.identical,
             worst=self.worst,
             where=self.where,
             allowed=self.allowed,
-            bound=self.bound.relative,
+            bound=self.bound,
             noise=self.noise,
             verdict=self.verdict,
         )
 
 
-class _Noise:
-    """How A's results move on one set of inputs when nothing but rounding changes; measured when first asked for."""
+class _Run:
+    """What A gives on a set of inputs, and, measured when asked for, how that moves under rounding alone."""
 
-    def __init__(self, graph: Graph, sessions: Sequence[Session], feeds: Mapping[str, Feed], ours: Sequence[Result]):
-        """The first session is the one that gave `ours`, the second runs the same model another way."""
+    def __init__(self, graph: Graph, sessions: Sequence[Session], feeds: Mapping[str, Feed], where: str) -> None:
+        """Both sessions run A, the second in another way. Raises SessionError when A fails on these inputs."""
+        self.where = where
+        self.results = sessions[0].run(feeds)
         self._names = graph.output_names
         self._sessions = sessions
         self._feeds = feeds
-        self._ours = ours
         self._again: Mapping[str, Difference] | None = None
         self._moved: Mapping[str, Difference] | None = None
 
@@ -119,7 +121,7 @@ class _Noise:
         except SessionError:
             return {}
         found: dict[str, Difference] = {}
-        for name, one, other in zip(self._names, self._ours, theirs, strict=True):
+        for name, one, other in zip(self._names, self.results, theirs, strict=True):
             ours, others = dict(leaves(one, name)), dict(leaves(other, name))
             found.update({part: difference(leaf, others[part]) for part, leaf in ours.items() if part in others})
         return found
@@ -139,77 +141,67 @@ class Judge:
 
     def run(self, binding: Binding, extents: Mapping[str, int], inputs: Set, *, calibrate: bool) -> RunReport:
         """One run of each. `calibrate`: measure A's own noise even where nothing exceeds the bound."""
+        where = f"{inputs.name} inputs at {binding}"
         try:
-            ours = self._a.run(inputs.feeds)
+            run = _Run(self._graph, (self._a, self._other), inputs.feeds, where)
         except SessionError as error:
             return RunReport(binding, inputs.name, "refused", str(error))
-        where = f"{inputs.name} inputs at {binding}"
         try:
             theirs = self._b.run(inputs.feeds)
         except SessionError as error:
-            return RunReport(binding, inputs.name, "differs", f"only B fails, on {where}: {error}")
-        noise = _Noise(self._graph, (self._a, self._other), inputs.feeds, ours)
-        bounds = [_NO_BOUND] * len(ours) if self._exact else self._rounding.bounds(extents)
-        reason = ""
-        for name, one, other, bound in zip(self._graph.output_names, ours, theirs, bounds, strict=True):
-            mine, its = dict(leaves(one, name)), dict(leaves(other, name))
+            return RunReport(binding, inputs.name, "failed", f"only B fails, on {where}: {error}")
+        bounds = [_NO_BOUND] * len(theirs) if self._exact else self._rounding.bounds(extents)
+        reasons: list[str] = []
+        for index, name in enumerate(self._graph.output_names):
+            mine, its = dict(leaves(run.results[index], name)), dict(leaves(theirs[index], name))
+            reasons += [f"{part} is in one model alone" for part in mine.keys() ^ its.keys()]
             for part, leaf in mine.items():
-                record = self._records.setdefault(part, _Record(bound))
-                if part not in its:
-                    reason = reason or f"B lacks {part}, on {where}"
-                    continue
-                found = difference(leaf, its[part])
-                record.see(leaf, found)
-                if calibrate and is_float(leaf) and not self._exact:
-                    self._measure(record, noise.moved(part), found)
-                wrong = self._leaf(part, record, found, is_float(leaf), bound, noise, where)
-                reason = reason or wrong
-        return RunReport(binding, inputs.name, "differs" if reason else "equal", reason)
+                if part in its:
+                    reasons += self._leaf(part, (leaf, its[part]), bounds[index], run, calibrate=calibrate)
+        if not reasons:
+            return RunReport(binding, inputs.name, "equal")
+        return RunReport(binding, inputs.name, "differs", f"{reasons[0]}, on {where}")
 
     def outputs(self) -> tuple[OutputReport, ...]:
-        return tuple(record.report(name) for name, record in self._records.items())
+        return tuple(record.report() for record in self._records.values())
 
     def notes(self) -> tuple[str, ...]:
-        found = [
+        random = [
             f"{name} was compared in type and shape alone: A gives other values each time" for name in self._random
         ]
-        still = [name for name, record in self._records.items() if record.runs > 1 and not record.varies]
-        return (
-            *found,
-            *(f"{name} was the same in all runs, so nothing is shown of what it depends on" for name in still),
-        )
+        still = [record.name for record in self._records.values() if record.runs > 1 and not record.varies]
+        return (*random, *(f"{name} was the same in all runs, so they show little of what makes it" for name in still))
 
-    def _measure(self, record: _Record, moved: Difference, found: Difference) -> None:
-        if found.scale:
-            record.noise = max(record.noise or 0.0, moved.max_abs / found.scale)
-
-    def _leaf(
-        self, name: str, record: _Record, found: Difference, floats: bool, bound: Bound, noise: _Noise, where: str
-    ) -> str:
-        """What is wrong with one tensor of a run, or nothing."""
-        if found.identical or (name in self._random and not found.mismatch):
-            record.keep(found, 0.0, 0.0, where)
-            return ""
+    def _leaf(self, name: str, pair: tuple[Leaf, Leaf], bound: Bound, run: _Run, *, calibrate: bool) -> list[str]:
+        """What is wrong with one tensor of a run."""
+        found = difference(*pair)
+        record = self._records.setdefault(name, _Record(name))
+        record.see(pair[0], found)
+        rounds = is_float(pair[0]) and not self._exact
+        if rounds and calibrate:
+            record.measured(run.moved(name), found.scale)
         allowance = _Allowance()
-        if floats and not self._exact:
+        if rounds:
             allowance = _Allowance(bound.relative * found.scale + bound.floor, bound.relative, bound.floor)
-        if allowance.excess(found) > 1 and not found.mismatch:
-            again = noise.again(name)
-            if again.relative_l2 > _IRREPRODUCIBLE or (not floats and again.count):
+        if not found.identical and allowance.excess(found) > 1 and not found.mismatch:
+            again = run.again(name)
+            if again.relative_l2 > _IRREPRODUCIBLE or (not rounds and again.count):
                 self._random[name] = None
-                return ""
-            if floats and not self._exact:
-                moved = noise.moved(name)
-                self._measure(record, moved, found)
+                return []
+            if rounds:
+                moved = run.moved(name)
+                record.measured(moved, found.scale)
                 allowance = allowance.widened(_worst([again, moved]))
                 if moved.nonfinite:  # what A itself does not settle is not held against B
                     found = replace(found, nonfinite=0)
-        excess = allowance.excess(found)
-        record.keep(found, allowance.max_abs, excess, where)
+        excess = 0.0 if found.identical else allowance.excess(found)
+        if excess > record.excess:
+            record.worst, record.where, record.excess = found, run.where, excess
+            record.allowed, record.bound = allowance.max_abs, bound.relative
         if excess <= 1:
-            return ""
+            return []
         record.verdict = "differs"
-        return f"{name} {_words(found, allowance)}, on {where}"
+        return [f"{name} {_words(found, allowance)}"]
 
 
 def _part(found: float, allowed: float) -> float:

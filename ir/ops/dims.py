@@ -63,9 +63,7 @@ def magnitude(a: Dim) -> Dim | None:
 
 
 def select(condition: Dim, x: Dim, y: Dim) -> Dim | None:
-    if isinstance(condition, int):
-        return x if condition else y
-    return x if x == y else None
+    return (x if condition else y) if isinstance(condition, int) else None
 
 
 def total(parts: Sequence[Dim]) -> Dim:
@@ -76,15 +74,11 @@ def total(parts: Sequence[Dim]) -> Dim:
 
 
 def both(a: Dim, b: Dim) -> int | None:
-    if a == 0 or b == 0:
-        return 0
-    return 1 if isinstance(a, int) and isinstance(b, int) else None
+    return int(a != 0 and b != 0) if isinstance(a, int) and isinstance(b, int) else None
 
 
 def either(a: Dim, b: Dim) -> int | None:
-    if isinstance(a, int) and isinstance(b, int):
-        return int(a != 0 or b != 0)
-    return 1 if (isinstance(a, int) and a) or (isinstance(b, int) and b) else None
+    return int(a != 0 or b != 0) if isinstance(a, int) and isinstance(b, int) else None
 
 
 def not_both_alike(a: Dim, b: Dim) -> int | None:

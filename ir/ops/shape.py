@@ -296,7 +296,16 @@ def _infer_range(node: Node) -> Types:
     if first is None or last is None or not isinstance(step, int) or step == 0:
         return (TensorType(dtype, unknown_shape(node, 1)),)
     count = ceil_div(last - first, step)
+    count = max(count, 0) if isinstance(count, int) else count
     return (TensorType(dtype, (count if is_nonnegative(count) else unknown_dim(node),)),)
+
+
+def _elements_range(node: Node) -> tuple[Dim, ...] | None:
+    found = [constant_ints(operand) for operand in node.operands]
+    start, limit, delta = [part[0] if part else None for part in found]
+    if start is None or limit is None or not delta or (limit - start) // delta >= ELEMENTS:
+        return None
+    return tuple(range(start, limit, delta))
 
 
 def _fold_range(_: Node, arrays: Arrays) -> Sequence[Array] | None:
@@ -340,7 +349,7 @@ OPERATORS: dict[str, Operator] = {
     "ConstantOfShape": Operator(
         _infer_constant_of_shape, _elements_constant_of_shape, _fold_constant_of_shape, exact=True
     ),
-    "Range": Operator(_infer_range, fold=_fold_range, exact=True),
+    "Range": Operator(_infer_range, _elements_range, _fold_range, exact=True),
     "DepthToSpace": Operator(_infer_depth_to_space, pure=lambda _: True),
     "SpaceToDepth": Operator(_infer_space_to_depth, pure=lambda _: True),
     "Dropout": Operator(_infer_dropout, pure=is_inference),

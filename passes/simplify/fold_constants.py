@@ -51,7 +51,7 @@ def _has_constant_operands(node: Node) -> bool:
 
 
 def _is_exact(node: Node) -> bool:
-    """Whether the runtime surely gives the bits that folding gives; onnx's evaluator is trusted where none is a float."""
+    """Whether the runtime surely gives the bits that folding gives; onnx's evaluator is trusted but on floats."""
     entry = lookup(node.op)
     if entry.fold is not None:
         return entry.exact

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import copysign
 from typing import ClassVar
 
-import numpy as np
-
-from planish.ir import Node, Shape, Value
+from planish.ir import Node, Value
 from planish.ir.dim import Dim
 from planish.ir.ops.broadcast import broadcasts_to
 from planish.ir.ops.indexing import slice_bounds
@@ -20,6 +19,7 @@ from planish.passes.rewrite import Contract, Match, Rule, rule
 
 x, c = Var("x"), Const("c")
 _FAR = 2**31 - 1
+_EXACT_IN_DOUBLE = 32
 
 
 def _first(m: Match) -> Value | None:
@@ -64,10 +64,11 @@ def same_shape(m: Match) -> Value | None:
 @rule(Op("Transpose", (x,)), contract=Contract.EXACT)
 def transpose(m: Match) -> Value | None:
     """Transpose(x) that leaves the axes in order, or moves only axes of one element past each other -> x"""
-    order = m.root.get_ints("perm")
-    if order is None:
-        return m[x] if m[x].rank in (0, 1) else None
-    return m[x] if list(order) == sorted(order) else None
+    shape, order = m[x].shape, m.root.get_ints("perm")
+    if shape is not None:
+        order = order or tuple(reversed(range(len(shape))))
+        order = [axis for axis in order if shape[axis] != 1] if _same_shape(m.root) else order
+    return None if order is None or list(order) != sorted(order) else m[x]
 
 
 @rule(Op("Slice"), contract=Contract.EXACT)
@@ -127,38 +128,38 @@ def times_one(m: Match) -> Value | None:
 
 @rule(Op(("Div", "Pow"), (x, c)), contract=Contract.EXACT)
 def by_one(m: Match) -> Value | None:
-    """Div(x, 1) or Pow(x, 1) -> x, where the constant cannot broadcast x"""
+    """Div(x, 1) or Pow(x, 1) -> x, where the constant cannot broadcast x
+
+    A runtime may work out a power of integers in double, which does not hold the longest.
+    """
+    dtype = m[x].dtype
+    if m.root.op == "Pow" and (dtype is None or (dtype.is_integer and dtype.bits > _EXACT_IN_DOUBLE)):
+        return None
     return _if_unit(m, 1)
 
 
 @rule(Op("Add", (x, c), commutes=True), contract=Contract.EXACT)
 def plus_negative_zero(m: Match) -> Value | None:
     """Add(x, 0) of integers, or Add(x, -0.0) -> x, where the constant cannot broadcast x"""
-    array = _unit(m)
-    if array is None or np.any(array != 0):
-        return None
-    return m[x] if array.dtype.kind in "iu" or np.all(np.signbit(array.astype(np.float64))) else None
+    return _if_unit(m, -0.0) if _is_float(m) else _if_unit(m, 0)
 
 
 @rule(Op("Sub", (x, c)), contract=Contract.EXACT)
 def minus_zero(m: Match) -> Value | None:
     """Sub(x, 0) of integers, or Sub(x, +0.0) -> x, where the constant cannot broadcast x"""
-    array = _unit(m)
-    if array is None or np.any(array != 0):
-        return None
-    return m[x] if array.dtype.kind in "iu" or not np.any(np.signbit(array.astype(np.float64))) else None
+    return _if_unit(m, 0.0)
 
 
 @rule(Op("Add", (x, c), commutes=True), contract=Contract.REASSOCIATES)
 def plus_zero(m: Match) -> Value | None:
     """Add(x, +0.0) -> x, where the constant cannot broadcast x; -0.0 stays negative"""
-    return _if_unit(m, 0)
+    return _if_unit(m, 0.0)
 
 
 @rule(Op("Sub", (x, c)), contract=Contract.REASSOCIATES)
 def minus_negative_zero(m: Match) -> Value | None:
     """Sub(x, -0.0) -> x, where the constant cannot broadcast x; -0.0 stays negative"""
-    return _if_unit(m, 0)
+    return _if_unit(m, -0.0)
 
 
 @rule(Op("And", (x, c), commutes=True), contract=Contract.EXACT)
@@ -173,21 +174,20 @@ def or_false(m: Match) -> Value | None:
     return _if_unit(m, 0)
 
 
-def _if_unit(m: Match, unit: int) -> Value | None:
-    array = _unit(m)
-    return m[x] if array is not None and bool(np.all(array == unit)) else None
-
-
-def _unit(m: Match) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
-    """The constant, where it is in memory and surely leaves the shape of x as it is; empty ones say nothing."""
+def _if_unit(m: Match, unit: float) -> Value | None:
+    """x, where every element of the constant is `unit`, zeros with its sign, and cannot change the shape of x."""
     tensor, shape = m[c].constant, m[x].shape
-    if tensor is None or not tensor.in_memory or shape is None or not _keeps(tensor.shape, shape):
+    if tensor is None or not tensor.in_memory or shape is None:
         return None
-    return tensor.array() if tensor.size else None
+    found = tensor.uniform()
+    if found is None or found != unit or copysign(1, found) != copysign(1, unit):
+        return None
+    return m[x] if broadcasts_to(tensor.shape, shape) else None
 
 
-def _keeps(constant: Shape, shape: Shape) -> bool:
-    return broadcasts_to(constant, shape)
+def _is_float(m: Match) -> bool:
+    dtype = m[c].dtype
+    return dtype is None or dtype.is_float
 
 
 def _is_all(found: tuple[int, ...] | None, expected: int) -> bool:

@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, parser
 
-from planish.ir import DType, Graph, GraphError, Node, constant
+from planish.ir import DType, Graph, GraphError, Node, Value, constant, load
 from planish.ir.infer import infer
 from planish.ir.ops.table import OPERATORS
 from planish.ir.tensor import ArrayTensor
@@ -220,3 +220,21 @@ def _close(found: Array, expected: Array) -> bool:
         + np.finfo(np.float32).tiny
     )
     return np.array_equal(found[~finite], expected[~finite], equal_nan=True) and bool(np.all(np.abs(a - b) <= bound))
+
+
+def loaded(inputs: str, body: str, constants: str = "") -> Value:
+    """The value y of a graph in ONNX's text form, its types inferred: loaded("float[N] x", "y = Relu(x)")."""
+    initializers = f"<{constants}>" if constants else ""
+    text = f'<ir_version: 10, opset_import: ["": 21]> g ({inputs}) => (y) {initializers} {{ {body} }}'
+    return load(parser.parse_model(text)).outputs[0]
+
+
+def type_of(inputs: str, body: str, constants: str = "") -> str:
+    """The type of y; "?" stands for a dim of which nothing is known."""
+    return str(loaded(inputs, body, constants).type)
+
+
+def elements_of(inputs: str, body: str, constants: str = "") -> str | None:
+    """What y holds, as far as dims can say it."""
+    elements = loaded(inputs, body, constants).elements
+    return None if elements is None else ", ".join(map(str, elements))

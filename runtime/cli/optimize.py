@@ -1,0 +1,61 @@
+"""planish optimize IN -o OUT"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from planish.runtime.cli.options import add_json, count, positive, print_json
+from planish.runtime.cli.sources import locate
+from planish.runtime.compile import optimize
+from planish.runtime.progress import ProgressBar
+from planish.runtime.report import optimize_text
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="IN", help="an ONNX file, or zoo:NAME")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never IN itself")
+    parser.add_argument(
+        "--pipeline",
+        default="simplify,fuse",
+        metavar="P",
+        help="passes and pipelines, as in 'simplify,fuse{only=conv-*}' (default: simplify,fuse); see planish passes",
+    )
+    parser.add_argument(
+        "--opset", type=positive, metavar="N", help="version of the standard operators in OUT (default: as in IN)"
+    )
+    parser.add_argument(
+        "--fp",
+        choices=("strict", "default", "fast"),
+        default="default",
+        help="what may happen to float results: nothing, other rounding, or approximation (default: default)",
+    )
+    parser.add_argument(
+        "--limit", type=count, metavar="N", help="stop after N rewrites, to find the one that does harm"
+    )
+    parser.add_argument(
+        "--external-data",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="whether weights go to a file beside OUT (default: where they came that way or do not fit)",
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with ProgressBar() as progress:
+        result = optimize(
+            locate(arguments.model, progress).path,
+            Path(arguments.output),
+            pipeline=arguments.pipeline,
+            opset=arguments.opset,
+            fp=arguments.fp,
+            limit=arguments.limit,
+            external_data=arguments.external_data,
+            progress=progress,
+        )
+    if arguments.json:
+        print_json(result.as_dict())
+    else:
+        print(optimize_text(result))
+    return 0

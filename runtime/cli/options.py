@@ -1,0 +1,139 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from planish.runtime.bindings import Binding
+from planish.runtime.providers import PROVIDERS, Target
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def print_json(content: Mapping[str, object]) -> None:
+    json.dump(content, sys.stdout, indent=2, allow_nan=False)
+    print()
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--provider",
+        choices=tuple(PROVIDERS),
+        default="cpu",
+        help="ONNX Runtime's execution provider; it must really run the models (default: cpu)",
+    )
+    parser.add_argument(
+        "--threads", type=count, default=0, metavar="N", help="within one operator (default: one for each core)"
+    )
+
+
+def target_of(arguments: argparse.Namespace) -> Target:
+    return Target(provider=arguments.provider, threads=arguments.threads)
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape",
+        type=shape,
+        action="append",
+        default=[],
+        metavar="INPUT=D,D,...",
+        help="shape of an input; given again for the same input, a further one to try (default: found by trying)",
+    )
+    parser.add_argument(
+        "--value",
+        type=value,
+        action="append",
+        default=[],
+        metavar="INPUT=NUMBER",
+        help="what an input must hold, such as a sampling rate",
+    )
+    parser.add_argument(
+        "--range",
+        type=bounds,
+        action="append",
+        default=[],
+        metavar="INPUT=LOW:HIGH",
+        help="the least and the greatest value of an input, both included",
+    )
+
+
+def count(text: str) -> int:
+    """A number of 0 or more."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if count(text) == 0:
+        raise argparse.ArgumentTypeError("0 is not a number of 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    number = _number(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return number
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`x=1,3,48,320`; nothing behind the sign for a scalar."""
+    name, dims = _split(text)
+    parts = dims.split(",") if dims else []
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: the dims {dims!r} are not numbers joined by commas")
+    return name, tuple(int(part) for part in parts)
+
+
+def value(text: str) -> tuple[str, float]:
+    name, number = _split(text)
+    return name, _number(number)
+
+
+def bounds(text: str) -> tuple[str, tuple[float, float]]:
+    name, ends = _split(text)
+    low, colon, high = ends.partition(":")
+    if not colon or _number(low) > _number(high):
+        raise argparse.ArgumentTypeError(f"{text!r}: {ends!r} is not LOW:HIGH with LOW no greater than HIGH")
+    return name, (_number(low), _number(high))
+
+
+def bindings_of(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Binding, ...]:
+    """The n-th shape of every input belongs to the n-th binding; an input with fewer keeps its last."""
+    by_input: dict[str, list[tuple[int, ...]]] = {}
+    for name, dims in shapes:
+        by_input.setdefault(name, []).append(dims)
+    rows = zip_longest(*by_input.values())
+    last: dict[str, tuple[int, ...]] = {}
+    found: list[Binding] = []
+    for row in rows:
+        last |= {name: dims for name, dims in zip(by_input, row, strict=True) if dims is not None}
+        found.append(Binding(dict(last)))
+    return tuple(found)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """At the last equals sign: names of inputs may hold one."""
+    name, sign, rest = text.rpartition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not INPUT=...")
+    return name, rest
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number

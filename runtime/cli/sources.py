@@ -1,0 +1,97 @@
+"""Models as they are named on the command line: a file, or `zoo:NAME`, or a zoo model's name where no such file is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+from planish.runtime.bindings import Binding
+from planish.runtime.cli.failures import CommandError
+from planish.runtime.progress import Progress
+
+ZOO_PREFIX = "zoo:"
+
+
+class _ZooBinding(Protocol):
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def fixed(self) -> Mapping[str, int]: ...
+
+
+class Wheel(Protocol):
+    @property
+    def requirement(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def licence_source(self) -> str: ...
+    @property
+    def homepage(self) -> str: ...
+
+
+class ZooModel(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def wheel(self) -> Wheel: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def bindings(self) -> Sequence[_ZooBinding]: ...
+    @property
+    def ranges(self) -> Mapping[str, tuple[int, int]]: ...
+
+
+class _Fetch(Protocol):
+    def __call__(self, name: str, *, progress: Callable[[str], None]) -> Path: ...
+
+
+class _Zoo(Protocol):
+    """planish.models.zoo, which this package may load but not import."""
+
+    ZOO: Mapping[str, ZooModel]
+    ZooError: type[Exception]
+    fetch: _Fetch
+
+
+class Source(NamedTuple):
+    """A model's file, and the inputs that it is known to accept."""
+
+    path: Path
+    bindings: tuple[Binding, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = {}
+
+
+def zoo_models() -> Mapping[str, ZooModel]:
+    return _zoo().ZOO
+
+
+def fetch(name: str, progress: Progress) -> Path:
+    """The file of a zoo model, downloaded if it is not in the cache. Raises CommandError."""
+    zoo = _zoo()
+    try:
+        return zoo.fetch(name, progress=lambda line: progress(line, 0.0))
+    except zoo.ZooError as error:
+        raise CommandError(str(error)) from error
+
+
+def locate(text: str, progress: Progress) -> Source:
+    """The model that `text` names. Raises CommandError for a zoo model that cannot be had."""
+    name = text.removeprefix(ZOO_PREFIX)
+    if name == text and (Path(text).exists() or name not in zoo_models()):
+        return Source(Path(text))
+    path = fetch(name, progress)
+    model = zoo_models()[name]
+    known = tuple(Binding(binding.shapes, binding.fixed) for binding in model.bindings)
+    return Source(path, known, model.ranges)
+
+
+def _zoo() -> _Zoo:
+    return cast("_Zoo", import_module("planish.models.zoo"))
