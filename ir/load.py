@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import networkx as nx
 import onnx
@@ -92,6 +92,8 @@ def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
         raise GraphError(f"{folder.origin}: imports no operator set, so its operators have no meaning")
     for opset in proto.opset_import:
         domain = "" if opset.domain == "ai.onnx" else opset.domain
+        if domain in newest and opset.version < 1:
+            raise GraphError(f"{folder.origin}: uses opset {opset.version} of {domain or 'ai.onnx'}; the first is 1")
         if domain in newest and opset.version > newest[domain]:
             raise GraphError(
                 f"{folder.origin}: uses opset {opset.version} of {domain or 'ai.onnx'}, and the installed onnx "
@@ -132,7 +134,7 @@ class _Loader:
         self.forms: dict[tuple[str, str, str], tuple[str, bool]] = {}
 
     def load(self) -> Graph:
-        return self.graph(self.proto.graph, None, Graph(self.proto.graph.name, self.opsets))
+        return self.graph(self.proto.graph, None, Graph(self.text(self.proto.graph.name), self.opsets))
 
     def graph(self, proto: onnx.GraphProto, parent: _Scope | None, graph: Graph) -> Graph:
         scope = _Scope(parent)
@@ -182,14 +184,16 @@ class _Loader:
         results = tuple(proto.output)
         attributes: Mapping[str, Attribute] = {}
         if len(proto.attribute):
-            attributes = {a.name: self.attribute(a, scope) for a in proto.attribute}
+            attributes = {self.text(a.name): self.attribute(a, scope) for a in proto.attribute}
+            if len(attributes) < len(proto.attribute):
+                raise self.error(f"node {proto.name or proto.op_type} has one attribute twice")
         op, plain = self.form(proto)
         if not plain:
             written = forms.Spelling(proto.op_type, operands, attributes)
             domain = "" if proto.domain == "ai.onnx" else proto.domain
             opset = self.opsets.get(domain, 0)
             op, operands, attributes = forms.raise_form(domain, opset, written, results, self.made)
-        node = Node(op, operands, attributes, results, proto.name)
+        node = Node(op, operands, attributes, results, self.text(proto.name))
         node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
         if len(proto.metadata_props):
             node.origin = origin_of(proto)
@@ -202,7 +206,7 @@ class _Loader:
             if name:
                 if name in values:
                     raise self.error(f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})")
-                values[name] = result
+                values[self.text(name)] = result
                 if name in infos:
                     result.source = infos[name]
                     if result.type is None:
@@ -213,10 +217,10 @@ class _Loader:
         name = (proto.domain, proto.op_type, proto.overload)
         found = self.forms.get(name)
         if found is None:
-            domain = "" if proto.domain == "ai.onnx" else proto.domain
+            domain = "" if proto.domain == "ai.onnx" else self.text(proto.domain)
             local = name in self.functions
             known = None if local else forms.form(domain, proto.op_type, self.opsets.get(domain, 0))
-            key = schema.key_of(domain, proto.op_type, overload=proto.overload)
+            key = schema.key_of(domain, self.text(proto.op_type), overload=proto.overload)
             if known is None and domain in schema.STANDARD_DOMAINS:
                 key = schema.foreign_key(key)
             found = self.forms[name] = (key, known is None or known.plain)
@@ -244,11 +248,11 @@ class _Loader:
         if proto.type == AttributeProto.SPARSE_TENSOR:
             return load_sparse(proto.sparse_tensor, self.folder)
         if proto.type == AttributeProto.GRAPH:
-            return self.graph(proto.g, scope, Graph(proto.g.name, outer=self.main))
+            return self.graph(proto.g, scope, Graph(self.text(proto.g.name), outer=self.main))
         if proto.type == AttributeProto.TENSORS and len(proto.tensors):
             return tuple([load_tensor(tensor, self.folder) for tensor in proto.tensors])
         if proto.type == AttributeProto.GRAPHS:
-            return tuple([self.graph(g, scope, Graph(g.name, outer=self.main)) for g in proto.graphs])
+            return tuple([self.graph(g, scope, Graph(self.text(g.name), outer=self.main)) for g in proto.graphs])
         return OpaqueAttribute(proto)
 
     def type(self, proto: onnx.TypeProto, only_rank: bool, name: str) -> Type | None:
@@ -276,7 +280,7 @@ class _Loader:
         if not only_rank:
             if proto.HasField("dim_value") and proto.dim_value >= 0:
                 return proto.dim_value
-            if proto.dim_param and not proto.dim_param.startswith("?"):
+            if proto.dim_param and not self.text(proto.dim_param).startswith("?"):
                 return symbol(proto.dim_param)
         return fresh_symbol(self.main.fresh_name())
 
@@ -291,6 +295,13 @@ class _Loader:
     def define(self, names: Mapping[str, object], name: str) -> None:
         if name in names:
             raise self.error(f"value {name!r} is defined twice")
+        self.text(name)
+
+    def text(self, text: str) -> str:
+        """protobuf gives bytes where a file's text is not UTF-8."""
+        if _is_text(text):
+            return text
+        raise self.error(f"holds the text {text!r}, which is not UTF-8")
 
     def in_order(self, nodes: Sequence[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
         """The nodes, each behind those whose results it reads; ties as they stand."""
@@ -302,12 +313,17 @@ class _Loader:
         try:
             return [nodes[i] for i in nx.lexicographical_topological_sort(order)]
         except nx.NetworkXUnfeasible:
-            cycle = nx.find_cycle(order)
+            found = nx.find_cycle(order)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  no types
+            cycle = cast("list[tuple[int, int]]", found)
             names = " -> ".join(nodes[edge[0]].name or nodes[edge[0]].op_type for edge in [*cycle, cycle[0]])
             raise self.error(f"the graph has a cycle: {names}") from None
 
     def error(self, message: str) -> GraphError:
         return GraphError(f"{self.folder.origin}: {message}")
+
+
+def _is_text(text: object) -> bool:
+    return isinstance(text, str)
 
 
 def _reads(node: onnx.NodeProto) -> Iterable[str]:
@@ -317,9 +333,13 @@ def _reads(node: onnx.NodeProto) -> Iterable[str]:
     names = list(node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs) if attribute.type in _GRAPHS else ():
-            for inner in graph.node:
-                names += _reads(inner)
-            names += [output.name for output in graph.output]
+            inside = {name for inner in graph.node for name in inner.output}
+            inside.update(info.name for info in graph.input)
+            inside.update(tensor.name for tensor in graph.initializer)
+            inside.update(sparse.values.name for sparse in graph.sparse_initializer)
+            read = [name for inner in graph.node for name in _reads(inner)]
+            read += [output.name for output in graph.output]
+            names += [name for name in read if name not in inside]
     return names
 
 

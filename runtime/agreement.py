@@ -53,7 +53,7 @@ class OutputReport:
     bound: float
     """What follows from element type and reduction lengths, relative to the output's largest magnitude."""
     noise: float | None
-    """How far A moves by its own rounding, relative to the same; the largest over the runs where it was measured."""
+    """How far A moves by its own rounding, relative to the same; the most in the runs where that was measured."""
     verdict: Verdict
 
     def as_dict(self) -> dict[str, object]:

@@ -126,9 +126,9 @@ def find_bindings(symbols: Symbols, fixed: Mapping[str, float], accepts: Accepts
     base = search.first()
     if base is None:
         return ()
-    found = dict.fromkeys(search.spread(base))
+    found = {str(binding): binding for binding in search.spread(base)}
     empty = search.empty(base)
-    return (*found, *((empty,) if empty is not None else ()))
+    return (*found.values(), *((empty,) if empty is not None else ()))
 
 
 @dataclass(frozen=True)

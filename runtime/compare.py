@@ -95,6 +95,7 @@ def compare(
         if not bindings and feeds.symbols.names and len(found) < WANTED:
             notes = (*notes, f"only {len(found)} binding of the symbolic dims was found that A accepts")
         latency = None if latency_seconds is None else comparison.time(runs, latency_seconds)
+        progress("done", 1.0)
     reason = next((run.reason for run in runs if run.verdict in ("differs", "failed")), "")
     return replace(
         report,
@@ -150,14 +151,14 @@ class _Comparison:
             for number, inputs in enumerate(sets):
                 part = share * (index + number / len(sets)) / len(bindings)
                 self.progress(f"comparing on {inputs.name} inputs at {binding}", part)
-                runs.append(self.judge.run(binding, extents, inputs, calibrate=number == 0))
+                runs.append(self.judge.run(binding, extents, inputs))
         if all(run.verdict == "refused" for run in runs):
             raise SessionError(f"A accepts none of the inputs that were tried: {runs[0].reason}")
         return tuple(runs)
 
     def sets(self, binding: Binding) -> Iterator[Set]:
         """The sets of inputs for a binding; an empty one has nothing to vary."""
-        yield self.feeds.make(NORMAL, binding)
+        yield replace(self.feeds.make(NORMAL, binding), first=True)
         if binding.is_empty or not self.feeds.graph.inputs:
             return
         for kind in (*KINDS, self.feeds.boundaries, *((NONFINITE,) if self.exact else ())):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -47,7 +47,11 @@ class Set:
     """One run's inputs."""
 
     name: str
-    feeds: Mapping[str, Feed] = field(hash=False)
+    feeds: Mapping[str, Feed]
+    ordinary: bool = True
+    """Whether floats stand where they happen to, not on points that are special to the model."""
+    first: bool = False
+    """Whether it is the first of a binding."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Kind:
 
     name: str
     floats: Callable[[np.random.Generator, Shape], Floats]
+    ordinary: bool = True
 
 
 def _normal(random: np.random.Generator, shape: Shape) -> Floats:
@@ -85,8 +90,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("negative", lambda random, shape: -np.abs(random.standard_normal(shape)) - 0.01),
     Kind("tiny", lambda random, shape: 1e-6 * random.standard_normal(shape)),
     Kind("denormal", lambda random, shape: random.standard_normal(shape)),  # scaled by type below
-    Kind("zeros", _zeros),
-    Kind("ties", _ties),
+    Kind("zeros", _zeros, ordinary=False),
+    Kind("ties", _ties, ordinary=False),
 )
 BOUNDARIES = "boundaries"
 NONFINITE = Kind("nonfinite", _nonfinite)
@@ -106,7 +111,7 @@ def _boundary_kind(numbers: Sequence[float]) -> Kind:
         nudge = random.choice((-1.0, 0.0, 0.0, 1.0), shape) * np.spacing(np.abs(picked).astype(np.float32))
         return picked + nudge
 
-    return Kind(BOUNDARIES, floats)
+    return Kind(BOUNDARIES, floats, ordinary=False)
 
 
 class Feeds:
@@ -139,7 +144,7 @@ class Feeds:
             if overridden or value not in self.graph.defaults:
                 item = self._input(value, binding, extents)
                 feeds[value.name] = _feed(kind, item, item.type, random)
-        return Set(OVERRIDDEN if overridden else kind.name, feeds)
+        return Set(OVERRIDDEN if overridden else kind.name, feeds, kind.ordinary)
 
     def _input(self, value: Value, binding: Binding, extents: Mapping[str, int]) -> Input:
         if value.type is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,12 +19,15 @@ from planish.runtime.tolerance import NOISE_FACTOR, Bound, Rounding
 
 _IRREPRODUCIBLE = 1e-2
 """Relative L2 between two runs on the same inputs, beyond which a model draws random numbers."""
+_CREDIBLE = 100.0
+"""How many times the bound ONNX Runtime's own rewrites may move A and still be taken for rounding."""
+_SAME = Difference(0, 0)
 _NO_BOUND = Bound(relative=0.0, floor=0.0, eps=0.0, terms=0)
 
 
 @dataclass(frozen=True)
 class _Allowance:
-    """How far an output may be off: absolutely, and in relative L2 where the difference is above `floor`."""
+    """How far an output may be off: absolutely, and in relative L2 where the difference exceeds `floor`; or not at all."""
 
     max_abs: float = 0.0
     relative_l2: float = 0.0
@@ -32,7 +35,7 @@ class _Allowance:
 
     def excess(self, found: Difference) -> float:
         """The part of the allowance that a difference takes: above 1, it is too much."""
-        if found.mismatch or found.nonfinite:
+        if found.mismatch or found.nonfinite or (found.count and self == _NOTHING):
             return math.inf
         spread = _part(found.relative_l2, self.relative_l2) if found.max_abs > self.floor else 0.0
         return max(_part(found.max_abs, self.max_abs), spread)
@@ -43,6 +46,9 @@ class _Allowance:
             max(self.relative_l2, NOISE_FACTOR * noise.relative_l2),
             self.floor,
         )
+
+
+_NOTHING = _Allowance()
 
 
 @dataclass
@@ -58,6 +64,7 @@ class _Record:
     bound: float = 0.0
     excess: float = -1.0
     noise: float | None = None
+    scale: float = 0.0
     verdict: Verdict = "equal"
     first: Leaf = None
     varies: bool = False
@@ -66,11 +73,8 @@ class _Record:
         self.varies = self.varies or (self.runs > 0 and not difference(self.first, leaf).identical)
         self.first = leaf if self.runs == 0 else self.first
         self.runs += 1
+        self.scale = max(self.scale, found.scale)
         self.identical += found.identical
-
-    def measured(self, moved: Difference, scale: float) -> None:
-        if scale:
-            self.noise = max(self.noise or 0.0, moved.max_abs / scale)
 
     def report(self) -> OutputReport:
         return OutputReport(
@@ -81,7 +85,7 @@ class _Record:
             where=self.where,
             allowed=self.allowed,
             bound=self.bound,
-            noise=self.noise,
+            noise=self.noise / self.scale if self.noise is not None and self.scale else self.noise,
             verdict=self.verdict,
         )
 
@@ -89,31 +93,31 @@ class _Record:
 class _Run:
     """What A gives on a set of inputs, and, measured when asked for, how that moves under rounding alone."""
 
-    def __init__(self, graph: Graph, sessions: Sequence[Session], feeds: Mapping[str, Feed], where: str) -> None:
+    def __init__(self, graph: Graph, sessions: tuple[Session, Session], inputs: Set, where: str) -> None:
         """Both sessions run A, the second in another way. Raises SessionError when A fails on these inputs."""
+        self.inputs = inputs
         self.where = where
-        self.results = sessions[0].run(feeds)
+        self.results = sessions[0].run(inputs.feeds)
         self._names = graph.output_names
         self._sessions = sessions
-        self._feeds = feeds
-        self._again: Mapping[str, Difference] | None = None
-        self._moved: Mapping[str, Difference] | None = None
+        self._seen: dict[str, Mapping[str, Difference]] = {}
 
     def again(self, name: str) -> Difference:
         """A second run against the first."""
-        if self._again is None:
-            self._again = self._against(self._sessions[0], self._feeds)
-        return self._again.get(name, Difference(0, 0))
+        return self._measure("again", self._sessions[0], lambda feed: feed).get(name, _SAME)
 
-    def moved(self, name: str) -> Difference:
-        """The worst over: every float input moved to the next number, and the other session."""
-        if self._moved is None:
-            nudged = {name: _nudged(feed) for name, feed in self._feeds.items()}
-            runs = [self._against(self._sessions[0], nudged)]
-            runs += [self._against(session, self._feeds) for session in self._sessions[1:]]
-            names = dict.fromkeys(name for run in runs for name in run)
-            self._moved = {name: _worst([run[name] for run in runs if name in run]) for name in names}
-        return self._moved.get(name, Difference(0, 0))
+    def nudged(self, name: str) -> Difference:
+        """A run with every float input moved to the next number."""
+        return self._measure("nudged", self._sessions[0], _nudged).get(name, _SAME)
+
+    def otherwise(self, name: str) -> Difference:
+        """A run of the second session."""
+        return self._measure("otherwise", self._sessions[1], lambda feed: feed).get(name, _SAME)
+
+    def _measure(self, what: str, session: Session, change: Callable[[Feed], Feed]) -> Mapping[str, Difference]:
+        if what not in self._seen:
+            self._seen[what] = self._against(session, {n: change(feed) for n, feed in self.inputs.feeds.items()})
+        return self._seen[what]
 
     def _against(self, session: Session, feeds: Mapping[str, Feed]) -> Mapping[str, Difference]:
         try:
@@ -137,13 +141,14 @@ class Judge:
         self._exact = exact
         self._rounding = Rounding(graph, tf32=a.target.memory == "cuda")
         self._records: dict[str, _Record] = {}
+        self._usual: dict[str, Difference] = {}
         self._random: dict[str, None] = {}
 
-    def run(self, binding: Binding, extents: Mapping[str, int], inputs: Set, *, calibrate: bool) -> RunReport:
-        """One run of each. `calibrate`: measure A's own noise even where nothing exceeds the bound."""
+    def run(self, binding: Binding, extents: Mapping[str, int], inputs: Set) -> RunReport:
+        """One run of each. The first set of a binding must be ordinary: it shows A's usual noise."""
         where = f"{inputs.name} inputs at {binding}"
         try:
-            run = _Run(self._graph, (self._a, self._other), inputs.feeds, where)
+            run = _Run(self._graph, (self._a, self._other), inputs, where)
         except SessionError as error:
             return RunReport(binding, inputs.name, "refused", str(error))
         try:
@@ -157,7 +162,7 @@ class Judge:
             reasons += [f"{part} is in one model alone" for part in mine.keys() ^ its.keys()]
             for part, leaf in mine.items():
                 if part in its:
-                    reasons += self._leaf(part, (leaf, its[part]), bounds[index], run, calibrate=calibrate)
+                    reasons += self._leaf(part, (leaf, its[part]), bounds[index], run)
         if not reasons:
             return RunReport(binding, inputs.name, "equal")
         return RunReport(binding, inputs.name, "differs", f"{reasons[0]}, on {where}")
@@ -172,27 +177,27 @@ class Judge:
         still = [record.name for record in self._records.values() if record.runs > 1 and not record.varies]
         return (*random, *(f"{name} was the same in all runs, so they show little of what makes it" for name in still))
 
-    def _leaf(self, name: str, pair: tuple[Leaf, Leaf], bound: Bound, run: _Run, *, calibrate: bool) -> list[str]:
+    def _leaf(self, name: str, pair: tuple[Leaf, Leaf], bound: Bound, run: _Run) -> list[str]:
         """What is wrong with one tensor of a run."""
         found = difference(*pair)
         record = self._records.setdefault(name, _Record(name))
         record.see(pair[0], found)
+        allowance = _NOTHING
         rounds = is_float(pair[0]) and not self._exact
-        if rounds and calibrate:
-            record.measured(run.moved(name), found.scale)
-        allowance = _Allowance()
         if rounds:
             allowance = _Allowance(bound.relative * found.scale + bound.floor, bound.relative, bound.floor)
+            if run.inputs.first:
+                record.noise = max(record.noise or 0.0, self._noise(name, run, bound, found.scale).max_abs)
         if not found.identical and allowance.excess(found) > 1 and not found.mismatch:
             again = run.again(name)
             if again.relative_l2 > _IRREPRODUCIBLE or (not rounds and again.count):
                 self._random[name] = None
                 return []
             if rounds:
-                moved = run.moved(name)
-                record.measured(moved, found.scale)
-                allowance = allowance.widened(_worst([again, moved]))
-                if moved.nonfinite:  # what A itself does not settle is not held against B
+                noise = _worst([again, self._noise(name, run, bound, found.scale)])
+                record.noise = max(record.noise or 0.0, noise.max_abs)
+                allowance = allowance.widened(noise)
+                if noise.nonfinite:  # what A itself does not settle is not held against B
                     found = replace(found, nonfinite=0)
         excess = 0.0 if found.identical else allowance.excess(found)
         if excess > record.excess:
@@ -202,6 +207,25 @@ class Judge:
             return []
         record.verdict = "differs"
         return [f"{name} {_words(found, allowance)}"]
+
+    def _noise(self, name: str, run: _Run, bound: Bound, scale: float) -> Difference:
+        """How far A moves by its own rounding.
+
+        Inputs that stand on the very points where A turns would make of the smallest step a jump, and excuse every
+        wrong turn of B: for them the noise of ordinary inputs counts, in proportion. The other way to run A counts as
+        far as it can be taken for rounding, since ONNX Runtime's own rewrites may be wrong as well.
+        """
+        other = run.otherwise(name)
+        if other.nonfinite or other.mismatch or other.max_abs > _CREDIBLE * (bound.relative * scale + bound.floor):
+            other = _SAME
+        if run.inputs.ordinary:
+            nudged = run.nudged(name)
+            if run.inputs.first and scale:
+                self._usual[name] = replace(nudged, max_abs=nudged.max_abs / scale)
+        else:
+            nudged = self._usual.get(name, _SAME)
+            nudged = replace(nudged, max_abs=nudged.max_abs * scale, nonfinite=0)
+        return _worst([nudged, other])
 
 
 def _part(found: float, allowed: float) -> float:

@@ -137,17 +137,18 @@ def _infer_conv_transpose(node: Node) -> Types:
 def _aligned(
     node: Node, x: Shape | None, weight: Shape | None
 ) -> tuple[Shape | None, Shape | None, tuple[Dim, ...] | None]:
-    """Both shapes, of one rank if either is known, and the extents of the kernel."""
+    """Both shapes, of one rank if either is known, and the extents of the kernel where those of x are known too."""
     kernel = node.get_ints("kernel_shape") or None
     rank = len(x) if x is not None else len(weight) if weight is not None else len(kernel) + 2 if kernel else None
     if rank is None:
         return None, None, None
-    x = unknown_shape(node, rank) if x is None else x
     if rank <= _MATRIX or (weight is not None and len(weight) != rank) or (kernel and len(kernel) != rank - 2):
         ranks = f"{rank} by a weight of rank {rank if weight is None else len(weight)}"
         raise GraphError(f"{node.op} of a tensor of rank {ranks}, kernel {list(kernel or ())}", node)
     if kernel is not None and weight is not None and any(map(_differ, kernel, weight[2:])):
         raise GraphError(f"{node.op} has kernel_shape={list(kernel)} and a weight of {list(weight[2:])}", node)
+    if x is None:
+        return unknown_shape(node, rank), weight, None
     return x, weight, weight[2:] if kernel is None and weight is not None else kernel
 
 

@@ -31,15 +31,16 @@ def _infer_pad(node: Node) -> Types:
         return (type,)
     rank = len(type.shape)
     axes = tuple(range(rank)) if node.operand(3) is None else constant_ints(node.operand(3))
-    if pads is None or pads.elements is None or axes is None:
+    if pads is None or axes is None:
         return (TensorType(type.dtype, unknown_shape(node, rank)),)
-    if len(pads.elements) != 2 * len(axes):
-        raise GraphError(f"Pad has {len(pads.elements)} pads for {len(axes)} axes", node)
+    widths = pads.elements
+    if widths is not None and len(widths) != 2 * len(axes):
+        raise GraphError(f"Pad has {len(widths)} pads for {len(axes)} axes", node)
     dims = list(type.shape)
     for i, axis in enumerate(axes):
         at = normalize_axis(node, axis, rank)
-        dim = dims[at] + pads.elements[i] + pads.elements[i + len(axes)]
-        dims[at] = dim if is_nonnegative(dim) else unknown_dim(node)
+        dim = dims[at] if widths is None else dims[at] + widths[i] + widths[i + len(axes)]
+        dims[at] = dim if widths is not None and is_nonnegative(dim) else unknown_dim(node)
     return (TensorType(type.dtype, tuple(dims)),)
 
 

@@ -20,6 +20,18 @@ from planish.ir.tensor import Tensor
 from planish.ir.types import Array, DType, OptionalType, SequenceType, TensorType, Type
 
 _SMALL = 1024
+_SAME_BITS = (
+    "BitwiseNot CenterCropPad Compress ConvInteger DepthToSpace MatMulInteger NonZero ReverseSequence Shape Size "
+    "SpaceToDepth StringConcat"
+)
+_SAME_BUT_ROUNDING = (
+    "Acos Acosh Asin Asinh Atan Atanh BlackmanWindow Celu Cos Cosh Einsum Elu Erf HammingWindow HannWindow HardSigmoid "
+    "HardSwish LeakyRelu MelWeightMatrix Selu Sin Sinh Softmax Softplus Softsign Tan ThresholdedRelu"
+)
+_AGREEMENT = {
+    **dict.fromkeys(_SAME_BITS.split(), True),
+    **dict.fromkeys(_SAME_BUT_ROUNDING.split(), False),
+}
 
 
 def infer(node: Node) -> Sequence[Type | None]:
@@ -43,6 +55,15 @@ def infer(node: Node) -> Sequence[Type | None]:
             return nothing
         raise GraphError(f"{node.op}: {_first_line(error)}", node) from error
     return [_decode(node, inferred[f"o{i}"], dims) if f"o{i}" in inferred else None for i in range(len(node.results))]
+
+
+def agreement(op: str) -> bool | None:
+    """Whether onnx's evaluator gives the bits of ONNX Runtime; False where rounding alone may differ.
+
+    None for all that was not tried on hostile values or failed there: of onnx 1.23 the recurrent operators (clip,
+    activations), Resize, GridSample, LRN, pooling with dilations, quantized products, LogSoftmax, texts and others.
+    """
+    return _AGREEMENT.get(op)
 
 
 def fold(node: Node, arrays: Sequence[Array | None]) -> Sequence[Array] | None:

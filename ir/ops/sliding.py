@@ -39,9 +39,10 @@ def convolved(node: Node, extents: Shape, kernel: Shape) -> list[Dim]:
     """Spatial extents of a convolution's result. ONNX Runtime refuses an input smaller than the kernel."""
     if _is_same(node):
         return [_same(node, axis) for axis in axes(node, extents, kernel)]
+    rooms = [(axis.room, axis.stride) for axis in axes(node, extents, kernel)]
     return [
-        unknown_dim(node) if isinstance(axis.room, int) and axis.room < 0 else floor_div(axis.room, axis.stride) + 1
-        for axis in axes(node, extents, kernel)
+        unknown_dim(node) if isinstance(room, int) and room < 0 else floor_div(room, stride) + 1
+        for room, stride in rooms
     ]
 
 

@@ -50,16 +50,14 @@ def _has_constant_operands(node: Node) -> bool:
     return is_pure(node)
 
 
-def _is_exact(node: Node) -> bool:
-    """Whether the runtime surely gives the bits that folding gives; onnx's evaluator is trusted but on floats."""
+def _is_exact(node: Node) -> bool | None:
+    """Whether the runtime surely gives the bits that folding gives; None where more than rounding may differ."""
     entry = lookup(node.op)
-    if entry.fold is not None:
-        return entry.exact
-    return not any(value.dtype is None or value.dtype.is_float for value in node.results)
+    return reference.agreement(node.op) if entry.fold is None else entry.exact
 
 
-_exact = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node))
-_rounding = Op((), where=lambda node: _has_constant_operands(node) and not _is_exact(node))
+_exact = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node) is True)
+_rounding = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node) is False)
 
 
 def _fold(options: FoldConstants, m: Match) -> tuple[Value, ...] | None:
