@@ -143,9 +143,12 @@ class Emitter:
         for node in graph.nodes:
             emitted = self.node(node, names)
             proto.node.append(emitted)
-            names.defined.update(emitted.output)
+            called = names.call(emitted.name)
+            if called != emitted.name:
+                proto.node[-1].name = called
         for value, name in names.copies:
-            proto.node.append(helper.make_node("Identity", [names.of(value)], [name], name=names.unique(f"{name}_copy")))
+            called = names.call(f"{name}_copy")
+            proto.node.append(helper.make_node("Identity", [names.of(value)], [name], name=called))
         for value in graph.initializers:
             self.initializer(value.constant or graph.defaults[value], names.names[value], proto)
         self.interface(graph, names, proto, source or onnx.GraphProto())

@@ -1,22 +1,27 @@
 """Names for values: the interface's first, then each value's own hint, made unique within what it can see.
 
-Nested graphs see the names around them, and two things must hold there. A name that a nested graph reads from outside must
-mean the same inside, so nothing in between may have it. And no node may make a name that a node before its owner has made.
-Otherwise names may be alike, in sibling branches for one, and stay as they were loaded.
+Nested graphs see the names around them, and two things must hold there. A name that a nested graph reads from outside
+must mean the same inside, so nothing in between may have it. And no node may make a name that is made outside as well,
+unless by the node that owns the graph: runtimes choose the order of nodes, and either could come first. Otherwise names
+may be alike, in sibling branches for one, and stay as they were loaded.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
+
+import onnx
 
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph, Node, Value
+from planish.ir.load import Source
+from planish.ir.ops import schema
 
 
 class Names:
     """The names of one graph, in view of those of the graphs around it.
 
-    `defined` are the names that a node about to be emitted can see; whoever emits in order adds each node's results.
     `copies` are outputs that are not made here under their own name and need an Identity.
     """
 
@@ -28,19 +33,21 @@ class Names:
         self.copies: list[tuple[Value, str]] = []
         self.output_names: list[str] = []
         self._numbers: dict[str, int] = {}
+        self._called: set[str] = set()
+        self._hints: set[str] = set()
         self._nested: set[str] = set()
-        self._captured: Collection[str] = () if outer is None else {name for v in reads(graph) if (name := outer.known(v))}
+        self._untouched: bool | None = None
+        if outer is None:
+            self._nested.update(hint for node in graph.nodes for nested in node.graphs for hint in _hints(nested))
+        captured = () if outer is None else {outer.known(value) for value in reads(graph)}
+        self._captured: Collection[str | None] = captured
         self._name_interface()
         for value in graph.initializers:
             self._name(value, self._captured)
-        self.defined = {name for value, name in self.names.items() if value.producer is None}
         for node in graph.nodes:
             for result in node.results:
-                if result.name or result.is_used:
+                if result.name or result.is_used or (node.source is None and _is_needed(result)):
                     self._name(result)
-            if outer is None and node.attributes:
-                for nested in node.graphs:
-                    self._nested.update(_hints(nested))
 
     @property
     def root(self) -> Names:
@@ -69,22 +76,23 @@ class Names:
         if value.constant is None or value.producer is not None:
             raise GraphError(f"{value} is read where nothing makes it", next(iter(value.users), None))
         root = self.root
-        found = root._name(value, root._nested)
-        root.defined.add(found)
-        return found
+        return root._name(value, root._nested)
 
-    def unique(self, hint: str, reserved: Collection[str] = ()) -> str:
-        """`hint`, or a name like it that nothing in the whole model has, where something in sight or reserved has it."""
-        if not self._is_taken(hint) and hint not in reserved:
-            return hint
-        number = self._numbers.get(hint, 0)
-        nested = self.root._nested
-        while True:
-            number += 1
-            candidate = f"{hint}_{number}"
-            if not self._is_taken(candidate, everywhere=True) and candidate not in nested:
-                self._numbers[hint] = number
-                return candidate
+    def call(self, name: str) -> str:
+        """The name for a node that is written next: its own, unless one before it has that already.
+
+        ONNX Runtime refuses two nodes of one name; a model that was loaded with such nodes keeps them.
+        """
+        if not name or name not in self._called:
+            self._called.add(name)
+            return name
+        source = self.graph.source
+        if isinstance(source, onnx.GraphProto) and [node.name for node in source.node].count(name) > 1:
+            return name
+        self._hints = self._hints or {node.name for node in self.graph.nodes}
+        number = next(n for n in itertools.count(1) if f"{name}_{n}" not in self._called | self._hints)
+        self._called.add(f"{name}_{number}")
+        return f"{name}_{number}"
 
     def _name_interface(self) -> None:
         for value in self.graph.inputs:
@@ -108,12 +116,12 @@ class Names:
     def _output_name(self, value: Value, name: str) -> str:
         if self.names.get(value) == name:
             return name
-        made = value not in self.graph.initializers and self._is_defined(name)
+        made = value not in self.graph.initializers and self._is_made_outside(name)
         return self._positional(name, (name,) if made else self._captured)
 
-    def _positional(self, name: str, reserved: Collection[str]) -> str:
+    def _positional(self, name: str, reserved: Collection[str | None]) -> str:
         """An interface name: the caller's own in the main graph; in a nested one only its place has a meaning."""
-        return name if self.outer is None or name not in reserved else self.unique(name, reserved)
+        return name if self.outer is None or name not in reserved else self._unique(name, reserved)
 
     def _may_be_called(self, value: Value) -> bool:
         """Whether an output's name can be the value's own: it is made here, or is a constant of this graph."""
@@ -121,23 +129,34 @@ class Names:
             return value.graph is self.graph
         return value.constant is not None and (value in self.graph.initializers or self.outer is None)
 
-    def _name(self, value: Value, reserved: Collection[str] | None = None) -> str:
-        """`reserved` None: the value is made by a node, which may not make what is defined around it."""
+    def _name(self, value: Value, reserved: Collection[str | None] | None = None) -> str:
+        """`reserved` None: the value is made by a node, which may not make what is made outside."""
         found = self.names.get(value)
         if found is None:
             hint = value.name or _hint(value.producer)
             if reserved is None:
-                reserved = (hint,) if self._is_defined(hint) else self._captured
-            found = self.unique(hint, reserved)
+                reserved = (hint,) if self._is_made_outside(hint) else self._captured
+            found = self.names[value] = self._unique(hint, reserved)
             self.taken.add(found)
-            self.names[value] = found
             if self.outer is not None:
                 self.root._nested.add(found)
         return found
 
-    def _is_taken(self, name: str, everywhere: bool = False) -> bool:
-        if not everywhere:
-            return name in self.taken
+    def _unique(self, hint: str, reserved: Collection[str | None]) -> str:
+        """`hint`; where something here or reserved has it, a name like it that nothing in the whole model has."""
+        if hint not in self.taken and hint not in reserved:
+            return hint
+        everywhere = self.root._nested
+        number = self._numbers.get(hint, 0)
+        while True:
+            number += 1
+            candidate = f"{hint}_{number}"
+            if candidate not in everywhere and not self._is_taken(candidate):
+                self._numbers[hint] = number
+                everywhere.add(candidate)
+                return candidate
+
+    def _is_taken(self, name: str) -> bool:
         names: Names | None = self
         while names is not None:
             if name in names.taken:
@@ -145,14 +164,34 @@ class Names:
             names = names.outer
         return False
 
-    def _is_defined(self, name: str) -> bool:
-        """Whether a graph around this one has made the name before the node that owns this one."""
-        names = self.outer
+    def _is_made_outside(self, name: str) -> bool:
+        """Whether a graph around this one has the name, and not from the node that owns this one.
+
+        An untouched model is left as it is: whoever runs it found an order.
+        """
+        graph, names = self.graph, self.outer
         while names is not None:
-            if name in names.defined:
-                return True
-            names = names.outer
+            if name in names.taken and not (graph.owner and name in map(names.names.get, graph.owner.results)):
+                return not self._is_untouched()
+            graph, names = names.graph, names.outer
         return False
+
+    def _is_untouched(self) -> bool:
+        root = self.root
+        if root._untouched is None:
+            root._untouched = _is_as_loaded(root.graph)
+        return root._untouched
+
+
+def _is_as_loaded(graph: Graph) -> bool:
+    if not isinstance(graph.source, onnx.GraphProto) or len(graph) != len(graph.source.node):
+        return False
+    for node in graph.nodes:
+        if not isinstance(node.source, Source) or node.source.operands is not node.operands:
+            return False
+        if not all(map(_is_as_loaded, node.graphs)):
+            return False
+    return True
 
 
 def reads(graph: Graph) -> Iterator[Value]:
@@ -174,6 +213,15 @@ def _hints(graph: Graph) -> Iterator[str]:
         yield from (result.name for result in node.results)
         for nested in node.graphs:
             yield from _hints(nested)
+
+
+def _is_needed(result: Value) -> bool:
+    """Whether the operator has no way to leave a result out that nobody reads."""
+    found = None if result.producer is None else schema.newest(result.producer.op)
+    if found is None or not found.outputs:
+        return result.index == 0
+    formal = found.outputs[min(result.index, len(found.outputs) - 1)]
+    return formal.option != onnx.defs.OpSchema.FormalParameterOption.Optional
 
 
 def _hint(producer: Node | None) -> str:

@@ -84,12 +84,9 @@ class _Printer:
         return typed if elements is None else f"{typed} = {elements}"
 
     def body(self, graph: Graph, names: Names, indent: str = "") -> str:
-        lines: list[str] = []
-        for node in graph.nodes:
-            lines.append(self.node(node, names, indent + _INDENT))
-            names.defined.update(names.names.get(result, "") for result in node.results)
+        lines = [self.node(node, names, indent + _INDENT) for node in graph.nodes]
         for value, name in names.copies:
-            copy = names.unique(f"{name}_copy")
+            copy = names.call(f"{name}_copy")
             lines.append(f"{indent}{_INDENT}[{_name(copy)}] {_name(name)} = Identity ({_name(names.of(value))})")
         return "\n".join(["{", *lines, f"{indent}}}"])
 
@@ -106,7 +103,7 @@ class _Printer:
             comment = "  # not an operator of ONNX"
         if key.domain:
             op = f"{key.domain}.{op.rpartition('::')[2]}"
-        label = f"[{_name(node.name)}] " if node.name else ""
+        label = f"[{_name(names.call(node.name))}] " if node.name else ""
         results = ", ".join(_name(names.names.get(result, "")) for result in node.results)
         called = f"{op}:{key.overload}" if key.overload and not comment else op
         reads = ", ".join(_name(names.of(operand)) for operand in operands)

@@ -51,9 +51,9 @@ class OutputReport:
     allowed: float
     """The largest absolute difference that rounding explains in that run; 0 where every bit must be the same."""
     bound: float
-    """What follows from element type and reduction lengths, relative to the output's largest magnitude."""
+    """What follows from element type and reduction lengths: `allowed` is this, or a multiple of `noise` if more."""
     noise: float | None
-    """How far A moves by its own rounding, relative to the same; the most in the runs where that was measured."""
+    """How far A moves in that run by its own rounding; None where every bit must be the same."""
     verdict: Verdict
 
     def as_dict(self) -> dict[str, object]:

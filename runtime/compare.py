@@ -158,7 +158,7 @@ class _Comparison:
 
     def sets(self, binding: Binding) -> Iterator[Set]:
         """The sets of inputs for a binding; an empty one has nothing to vary."""
-        yield replace(self.feeds.make(NORMAL, binding), first=True)
+        yield self.feeds.make(NORMAL, binding)
         if binding.is_empty or not self.feeds.graph.inputs:
             return
         for kind in (*KINDS, self.feeds.boundaries, *((NONFINITE,) if self.exact else ())):

@@ -50,8 +50,6 @@ class Set:
     feeds: Mapping[str, Feed]
     ordinary: bool = True
     """Whether floats stand where they happen to, not on points that are special to the model."""
-    first: bool = False
-    """Whether it is the first of a binding."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _NO_BOUND = Bound(relative=0.0, floor=0.0, eps=0.0, terms=0)
 
 @dataclass(frozen=True)
 class _Allowance:
-    """How far an output may be off: absolutely, and in relative L2 where the difference exceeds `floor`; or not at all."""
+    """How far an output may be off: absolutely, and in relative L2 if the difference exceeds `floor`; or not at all."""
 
     max_abs: float = 0.0
     relative_l2: float = 0.0
@@ -64,7 +64,6 @@ class _Record:
     bound: float = 0.0
     excess: float = -1.0
     noise: float | None = None
-    scale: float = 0.0
     verdict: Verdict = "equal"
     first: Leaf = None
     varies: bool = False
@@ -73,7 +72,6 @@ class _Record:
         self.varies = self.varies or (self.runs > 0 and not difference(self.first, leaf).identical)
         self.first = leaf if self.runs == 0 else self.first
         self.runs += 1
-        self.scale = max(self.scale, found.scale)
         self.identical += found.identical
 
     def report(self) -> OutputReport:
@@ -85,7 +83,7 @@ class _Record:
             where=self.where,
             allowed=self.allowed,
             bound=self.bound,
-            noise=self.noise / self.scale if self.noise is not None and self.scale else self.noise,
+            noise=self.noise,
             verdict=self.verdict,
         )
 
@@ -141,16 +139,18 @@ class Judge:
         self._exact = exact
         self._rounding = Rounding(graph, tf32=a.target.memory == "cuda")
         self._records: dict[str, _Record] = {}
-        self._usual: dict[str, Difference] = {}
+        self._first: tuple[Binding, _Run] | None = None
         self._random: dict[str, None] = {}
 
     def run(self, binding: Binding, extents: Mapping[str, int], inputs: Set) -> RunReport:
-        """One run of each. The first set of a binding must be ordinary: it shows A's usual noise."""
+        """One run of each. The first set of a binding must be ordinary: it shows A's usual noise there."""
         where = f"{inputs.name} inputs at {binding}"
         try:
             run = _Run(self._graph, (self._a, self._other), inputs, where)
         except SessionError as error:
             return RunReport(binding, inputs.name, "refused", str(error))
+        if inputs.ordinary and (self._first is None or self._first[0] is not binding):
+            self._first = (binding, run)
         try:
             theirs = self._b.run(inputs.feeds)
         except SessionError as error:
@@ -182,27 +182,27 @@ class Judge:
         found = difference(*pair)
         record = self._records.setdefault(name, _Record(name))
         record.see(pair[0], found)
-        allowance = _NOTHING
         rounds = is_float(pair[0]) and not self._exact
+        derived = _NOTHING
         if rounds:
-            allowance = _Allowance(bound.relative * found.scale + bound.floor, bound.relative, bound.floor)
-            if run.inputs.first:
-                record.noise = max(record.noise or 0.0, self._noise(name, run, bound, found.scale).max_abs)
-        if not found.identical and allowance.excess(found) > 1 and not found.mismatch:
+            derived = _Allowance(bound.relative * found.scale + bound.floor, bound.relative, bound.floor)
+        allowance, noise = derived, None
+        if not found.identical and derived.excess(found) > 1 and not found.mismatch:
             again = run.again(name)
             if again.relative_l2 > _IRREPRODUCIBLE or (not rounds and again.count):
                 self._random[name] = None
                 return []
             if rounds:
                 noise = _worst([again, self._noise(name, run, bound, found.scale)])
-                record.noise = max(record.noise or 0.0, noise.max_abs)
-                allowance = allowance.widened(noise)
+                allowance = derived.widened(noise)
                 if noise.nonfinite:  # what A itself does not settle is not held against B
                     found = replace(found, nonfinite=0)
         excess = 0.0 if found.identical else allowance.excess(found)
         if excess > record.excess:
+            noise = self._noise(name, run, bound, found.scale) if rounds and noise is None else noise
             record.worst, record.where, record.excess = found, run.where, excess
-            record.allowed, record.bound = allowance.max_abs, bound.relative
+            record.allowed, record.bound = allowance.max_abs, derived.max_abs
+            record.noise = None if noise is None else noise.max_abs
         if excess <= 1:
             return []
         record.verdict = "differs"
@@ -219,13 +219,10 @@ class Judge:
         if other.nonfinite or other.mismatch or other.max_abs > _CREDIBLE * (bound.relative * scale + bound.floor):
             other = _SAME
         if run.inputs.ordinary:
-            nudged = run.nudged(name)
-            if run.inputs.first and scale:
-                self._usual[name] = replace(nudged, max_abs=nudged.max_abs / scale)
-        else:
-            nudged = self._usual.get(name, _SAME)
-            nudged = replace(nudged, max_abs=nudged.max_abs * scale, nonfinite=0)
-        return _worst([nudged, other])
+            return _worst([run.nudged(name), other])
+        usual = _SAME if self._first is None else self._first[1].nudged(name)
+        part = scale / usual.scale if usual.scale else 0.0
+        return _worst([replace(usual, max_abs=usual.max_abs * part, nonfinite=0), other])
 
 
 def _part(found: float, allowed: float) -> float:

@@ -158,20 +158,20 @@ def verdict_text(report: CompareReport) -> str:
 
 
 def outputs_table(outputs: Sequence[OutputReport]) -> str:
-    """The worst run of each output; what is allowed follows from its bound and noise."""
+    """The worst run of each output; what is allowed there is the bound, or a multiple of the noise if that is more."""
     return table(
-        ("output", "identical", "max abs", "allowed", "relative L2", "SNR dB", "cosine", "bound", "noise", "verdict"),
+        ("output", "identical", "max abs", "allowed", "bound", "noise", "relative L2", "SNR dB", "cosine", "verdict"),
         [
             (
                 output.name,
                 f"{output.identical}/{output.runs}",
                 _figure(output.worst.max_abs),
                 _figure(output.allowed),
+                _figure(output.bound),
+                "-" if output.noise is None else _figure(output.noise),
                 _figure(output.worst.relative_l2),
                 f"{output.worst.snr_db:.0f}",
                 f"{output.worst.cosine:.9f}",
-                _figure(output.bound),
-                "-" if output.noise is None else _figure(output.noise),
                 output.verdict,
             )
             for output in outputs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,9 +40,13 @@ class Bound:
 
 @dataclass(frozen=True)
 class _Way:
+    """What rounded on the way to a value."""
+
     terms: int = 0
     eps: float = 0.0
     smallest: float = 0.0
+    unit: float = 0.0
+    """What a function that is worked out around 1 leaves of a result near 0, absolutely."""
 
 
 class Rounding:
@@ -67,7 +71,7 @@ class Rounding:
                 continue
             terms = extent(reduction_length(node), binding, _UNKNOWN_EXTENT)
             for result in node.results:
-                ways[result] = self._step(before, result, max(terms, 1))
+                ways[result] = self._step(before, result, node.op, max(terms, 1))
 
     def _nested(self, node: Node, before: _Way, binding: Mapping[str, int], ways: dict[Value, _Way]) -> None:
         inner: list[_Way] = [before]
@@ -77,28 +81,43 @@ class Rounding:
             inner.extend(ways[output] for output in body.outputs if output in ways)
         way = _join(inner)
         if node.op != "If":
-            way = _Way(before.terms + (way.terms - before.terms) * _rounds(node, binding), way.eps, way.smallest)
+            way = replace(way, terms=before.terms + (way.terms - before.terms) * _rounds(node, binding))
         ways.update(dict.fromkeys(node.results, way))
 
-    def _step(self, before: _Way, result: Value, terms: int) -> _Way:
+    def _step(self, before: _Way, result: Value, op: str, terms: int) -> _Way:
         dtype = result.dtype
         if dtype is None or not dtype.is_float:
             return before
         eps, smallest = _precision(dtype)
         if self._tf32 and dtype is DType.FLOAT and terms > 1:
             eps = _TF32_EPS
-        return _Way(before.terms + terms, max(before.eps, eps), max(before.smallest, smallest))
+        unit = eps if op in _AROUND_ONE else before.unit if op in _MOVES else 0.0
+        return _Way(before.terms + terms, max(before.eps, eps), max(before.smallest, smallest), unit)
 
 
 def _join(ways: list[_Way]) -> _Way:
     if not ways:
         return _Way()
-    return _Way(max(w.terms for w in ways), max(w.eps for w in ways), max(w.smallest for w in ways))
+    return _Way(
+        terms=max(way.terms for way in ways),
+        eps=max(way.eps for way in ways),
+        smallest=max(way.smallest for way in ways),
+        unit=max(way.unit for way in ways),
+    )
 
 
 def _bound(way: _Way) -> Bound:
     growth = SAFETY * math.sqrt(way.terms)
-    return Bound(relative=growth * way.eps, floor=growth * way.smallest, eps=way.eps, terms=way.terms)
+    floor = growth * way.smallest + SAFETY * way.unit
+    return Bound(relative=growth * way.eps, floor=floor, eps=way.eps, terms=way.terms)
+
+
+# Kernels work these out as 1 plus or minus something, so the result is good to a unit in the last place of 1.
+_AROUND_ONE = frozenset(("Sigmoid", "Tanh", "Erf", "Softplus", "LogSoftmax"))
+_MOVES = frozenset((
+    *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "Concat", "Split"),
+    *("Expand", "Tile", "Pad"),
+))  # fmt: skip
 
 
 def _rounds(node: Node, binding: Mapping[str, int]) -> int:

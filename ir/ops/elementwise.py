@@ -18,6 +18,7 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
 _EXACT_INT_IN_DOUBLE = 2**53
+_ELEMENT_TYPES = frozenset(int(dtype) for dtype in DType if dtype is not DType.UNDEFINED)
 
 
 # Types
@@ -74,9 +75,17 @@ def _infer_where(node: Node) -> Sequence[Type | None]:
     return (TensorType(dtype, broadcast(node, broadcast(node, condition.shape, x.shape), y.shape)),)
 
 
+def element_type(node: Node, attribute: str) -> DType:
+    """The element type that an attribute asks for, by its number; raises GraphError for none that there is."""
+    number = node.get_int(attribute)
+    if number not in _ELEMENT_TYPES:
+        raise GraphError(f"{node.op} has {attribute}={number}, which is no element type", node)
+    return DType(number)
+
+
 def _infer_cast(node: Node) -> Sequence[Type | None]:
     first = node.operands[0]
-    return (TensorType(DType(node.get_int("to")), first.shape if first is not None else None),)
+    return (TensorType(element_type(node, "to"), first.shape if first is not None else None),)
 
 
 def _infer_cast_like(node: Node) -> Sequence[Type | None]:

@@ -9,6 +9,7 @@ import numpy as np
 from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
+from planish.ir.ops.elementwise import element_type
 from planish.ir.ops.linear import FLOATS, single, sums_fit
 from planish.ir.ops.operator import Operator
 from planish.ir.ops.shape import normalize_axis
@@ -53,7 +54,7 @@ def _infer_layer(node: Node) -> Types:
     """The mean and the inverse deviation keep the axes before `axis`, in the precision that they were computed in."""
     x = node.operands[0]
     type = None if x is None else x.tensor_type
-    statistic = TensorType(DType(node.get_int("stash_type")))
+    statistic = TensorType(element_type(node, "stash_type"))
     if type is not None and type.shape is not None:
         axis = normalize_axis(node, node.get_int("axis"), len(type.shape))
         statistic = statistic._replace(shape=(*type.shape[:axis], *(1,) * (len(type.shape) - axis)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planish.ir.dim import Dim, is_nonnegative
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
-from planish.ir.ops.elementwise import infer_same
+from planish.ir.ops.elementwise import element_type, infer_same
 from planish.ir.ops.indexing import inside
 from planish.ir.ops.operator import Operator, unknown_dim, unknown_shape
 from planish.ir.ops.shape import constant_ints, normalize_axis
@@ -173,8 +173,10 @@ def _fold_triangle(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def _infer_eye(node: Node) -> Types:
-    like, wanted = node.operands[0], node.attributes.get("dtype")
-    dtype = DType(wanted) if isinstance(wanted, int) else None if like is None else like.dtype
+    like = node.operands[0]
+    dtype = None if like is None else like.dtype
+    if "dtype" in node.attributes:
+        dtype = element_type(node, "dtype")
     if dtype is None:
         return (None,)
     return (TensorType(dtype, unknown_shape(node, 2) if like is None or like.shape is None else like.shape),)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planish.ir.graph import Node
-from planish.ir.ops.elementwise import integer_limits
+from planish.ir.ops.elementwise import element_type, integer_limits
 from planish.ir.ops.operator import Operator
 from planish.ir.types import Array, DType, TensorType, Type
 
@@ -19,15 +19,16 @@ _CODES = (DType.UINT8, DType.INT8, DType.UINT16, DType.INT16)
 def _infer_quantize(node: Node) -> Types:
     """The element type is the zero point's, else the one asked for, else uint8."""
     x, zero_point = node.operands[0], node.operand(2)
-    wanted = node.get_int("output_dtype")
-    dtype = zero_point.dtype if zero_point is not None else DType(wanted) if wanted else DType.UINT8
+    wanted = element_type(node, "output_dtype") if node.get_int("output_dtype") else DType.UINT8
+    dtype = wanted if zero_point is None else zero_point.dtype
     return (None if dtype is None else TensorType(dtype, None if x is None else x.shape),)
 
 
 def _infer_dequantize(node: Node) -> Types:
     x, scale = node.operands[0], node.operands[1]
-    wanted = node.get_int("output_dtype")
-    dtype = DType(wanted) if wanted else None if scale is None else scale.dtype
+    dtype = None if scale is None else scale.dtype
+    if node.get_int("output_dtype"):
+        dtype = element_type(node, "output_dtype")
     return (None if dtype is None else TensorType(dtype, None if x is None else x.shape),)
 
 

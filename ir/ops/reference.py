@@ -9,6 +9,7 @@ from typing import TypeGuard, cast
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
+from onnx.checker import ValidationError
 from onnx.reference import ReferenceEvaluator
 
 from planish.ir.dim import Dim
@@ -50,7 +51,7 @@ def infer(node: Node) -> Sequence[Type | None]:
         inferred = shape_inference.infer_node_outputs(
             found, _proto(node), types, _data(node), opset_imports=[helper.make_opsetid(found.domain, _opset(node))]
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+    except (shape_inference.InferenceError, ValidationError, RuntimeError, ValueError) as error:
         if dims:  # some of onnx's rules take a symbol for a number that is wrong
             return nothing
         raise GraphError(f"{node.op}: {_first_line(error)}", node) from error

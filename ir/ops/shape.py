@@ -219,7 +219,14 @@ def _infer_expand(node: Node) -> Types:
         if rank is None or first.shape is None:
             return (TensorType(first.dtype),)
         return (TensorType(first.dtype, unknown_shape(node, max(rank, len(first.shape)))),)
-    return (TensorType(first.dtype, broadcast(node, first.shape, target.elements)),)
+    return (TensorType(first.dtype, broadcast(node, first.shape, _extents(node, target.elements))),)
+
+
+def _extents(node: Node, elements: Shape) -> Shape:
+    """What a shape operand asks for."""
+    if any(isinstance(dim, int) and dim < 0 for dim in elements):
+        raise GraphError(f"{node.op} to a shape with a negative extent: {list(elements)}", node)
+    return elements
 
 
 def _elements_expand(node: Node) -> tuple[Dim, ...] | None:
@@ -261,7 +268,7 @@ def _infer_constant_of_shape(node: Node) -> Types:
     if target is None or target.elements is None:
         rank = _rank_of_elements(target)
         return (TensorType(dtype, None if rank is None else unknown_shape(node, rank)),)
-    return (TensorType(dtype, target.elements),)
+    return (TensorType(dtype, _extents(node, target.elements)),)
 
 
 def _elements_constant_of_shape(node: Node) -> tuple[Dim, ...] | None:

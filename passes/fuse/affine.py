@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.ir import Node, Value
-from planish.ir.types import Array
+from planish.ir import DType, Node, Value
 from planish.passes.pattern import Const, Op, Var
 from planish.passes.rewrite import Match
 
 Channels = NDArray[np.float64]
+_SINGLE = 32
+_LEAST_NORMAL = {DType.FLOAT16: 2.0**-14, DType.BFLOAT16: 2.0**-126, DType.FLOAT: 2.0**-126, DType.DOUBLE: 2.0**-1022}
 
 
 class Affine(NamedTuple):
@@ -58,18 +59,33 @@ def per_channel(value: Value, channels: int, rank: int) -> Channels | None:
     return np.broadcast_to(tensor.array().astype(np.float64).reshape(-1), (channels,))
 
 
-def scaled(m: Match, weight: Value, factors: Array) -> Value | None:
-    """A weight times factors that broadcast to it, as a new constant; None where that leaves the finite numbers."""
+def scaled(m: Match, weight: Value, factors: Channels, view: tuple[int, ...] | None = None) -> Value | None:
+    """A weight times factors, one for each channel, that broadcast to it or to its `view`, as a new constant.
+
+    None where that leaves the normal numbers. Subnormal ones lose digits, which is mere rounding as long as another
+    weight of the same channel stays normal.
+    """
     tensor = weight.constant
     if tensor is None:
         return None
-    array = tensor.fresh_array()
-    finite = bool(np.isfinite(array).all())
+    half = tensor.dtype.bits < _SINGLE  # it would keep too few digits of a small factor
+    array = tensor.array().astype(np.float32) if half else tensor.fresh_array()
+    array = array.reshape(view or tensor.shape)
+    across = tuple(axis for axis, extent in enumerate(factors.shape) if extent == 1)
+    largest = np.maximum(array.max(across, keepdims=True, initial=0), -array.min(across, keepdims=True, initial=0))
     with np.errstate(all="ignore"):
+        expected = largest.astype(np.float64) * np.abs(factors)
         np.multiply(array, factors.astype(array.dtype), out=array)
-    if finite and not np.isfinite(array).all():
+        result = array.astype(tensor.dtype.numpy, copy=False)
+    if _any_below(expected, _LEAST_NORMAL[tensor.dtype]) or _any_below(np.abs(factors), _LEAST_NORMAL[DType.of(array)]):
+        return m.decline("the scaled weight leaves the normal numbers of its element type")
+    if np.isfinite(largest).all() and not np.isfinite(result).all():
         return m.decline("the scaled weight overflows its element type")
-    return m.constant(array, weight.name)
+    return m.constant(result.reshape(tensor.shape), weight.name)
+
+
+def _any_below(magnitudes: Channels, least: float) -> bool:
+    return bool(np.any((magnitudes > 0) & (magnitudes < least)))
 
 
 def shifted(m: Match, bias: Value | None, affine: Affine, like: Value) -> Value | None:
@@ -108,14 +124,16 @@ def absorb_into_conv_transpose(m: Match, conv: Node, affine: Affine) -> Value | 
     group, shape = conv.get_int("group"), weight.constant.shape
     if shape[1] * group != len(affine.scale):
         return m.decline("the convolution has another number of output channels")
-    factors = np.repeat(affine.scale.reshape(group, shape[1]), shape[0] // group, axis=0)
-    new_weight = _scaled_unless_one(m, weight, factors.reshape(shape[0], shape[1], *[1] * (len(shape) - 2)))
+    spatial = shape[2:]
+    factors = affine.scale.reshape(group, 1, shape[1], *[1] * len(spatial))
+    view = (group, shape[0] // group, shape[1], *spatial)
+    new_weight = _scaled_unless_one(m, weight, factors, view)
     new_bias = shifted(m, bias, affine, weight)
     if new_weight is None or new_bias is None:
         return None
     return m.add("ConvTranspose", (conv.operands[0], new_weight, new_bias), conv.attributes)
 
 
-def _scaled_unless_one(m: Match, weight: Value, factors: Array) -> Value | None:
+def _scaled_unless_one(m: Match, weight: Value, factors: Channels, view: tuple[int, ...] | None = None) -> Value | None:
     """A shift alone leaves the weight as it is, unread."""
-    return weight if np.all(factors == 1) else scaled(m, weight, factors)
+    return weight if np.all(factors == 1) else scaled(m, weight, factors, view)

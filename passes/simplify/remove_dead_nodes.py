@@ -29,7 +29,9 @@ class RemoveDeadNodes(Pass):
             for nested in node.graphs:
                 self.run(nested, run)
             if not any(result.is_used for result in node.results) and is_pure(node):
+                read = _read_by(node)
                 graph.erase(node)
+                run.log.extend(user for value in read if value.has_one_use for user in value.users)
                 run.record("remove-node", merge_origins((node,)), "")
         for value in list(graph.initializers):
             if run.exhausted:
@@ -41,3 +43,9 @@ class RemoveDeadNodes(Pass):
     def _drop(graph: Graph, value: Value, run: Run) -> None:
         graph.erase(value)
         run.record("remove-initializer", (value.name,), "")
+
+
+def _read_by(node: Node) -> set[Value]:
+    """What a node reads, the graphs nested in it too."""
+    inside = [inner for nested in node.graphs for inner in (*nested.walk(), nested.returns)]
+    return {operand for reader in (node, *inside) for operand in reader.operands if operand is not None}

@@ -23,13 +23,19 @@ net (float[N,4] x, float[2,2] spare, float[4] scale = {1, 2, 3, 4}, bool c, seq(
    [n3] y = If (c) <then_branch = yes () => (float[N,4] kept) { [n4] kept = Relu (shifted) },
                     else_branch = no () => (float[N,4] made) <float[4] own = {1, 1, 1, 1}> {
       [n5] made = Add (shifted, own) }>
-   [n6] same = com.vendor.Strange <mode = "fast", table = float[2] t {1, 2}, depth = 3, words = ["a", "b"], dims = [4, 5], empty: ints = [], deep = [1.5, 2.5]> (x)
+   [n6] same = com.vendor.Strange <
+      mode = "fast", table = float[2] t {1, 2}, depth = 3, words = ["a", "b"], dims = [4, 5], empty: ints = [],
+      deep = [1.5, 2.5]> (x)
    [n7] words = Identity (names)
    [n8] length = SequenceLength (items)
    [n9] place, "" = com.vendor.Two:second (length, "", c)
 }
 <domain: "local", overload: "", opset_import: ["" : 21]>
-shift <level, gain: float = 1.0> (a, b) => (r) { s = Constant <value_float: float = @gain> () p = Mul (a, s) r = Add (p, b) }
+shift <level, gain: float = 1.0> (a, b) => (r) {
+   s = Constant <value_float: float = @gain> ()
+   p = Mul (a, s)
+   r = Add (p, b)
+}
 """
 
 Paths = dict[str, Message]
@@ -40,66 +46,79 @@ def net() -> onnx.ModelProto:
     model = parser.parse_model(SOURCE)
     model.producer_name, model.producer_version = "exporter", "1.2.3"
     model.domain, model.model_version, model.doc_string = "org.example", 42, "a model"
-    graph = model.graph
     for number, message in enumerate(described(model).values()):
         if "doc_string" in message.DESCRIPTOR.fields_by_name:
             message.doc_string = f"doc {number}"  # pyright: ignore[reportAttributeAccessIssue]  the field was asked for
         if "metadata_props" in message.DESCRIPTOR.fields_by_name:
             properties = message.metadata_props  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]  likewise
             properties.add(key="level", value=str(number))  # pyright: ignore[reportUnknownMemberType]  likewise
-    annotation = graph.quantization_annotation.add(tensor_name="scaled")
+    annotation = model.graph.quantization_annotation.add(tensor_name="scaled")
     annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="unused")
-    graph.quantization_annotation.add(tensor_name="elsewhere")
-    sparse = graph.sparse_initializer.add(dims=[3, 3])
-    sparse.values.CopyFrom(helper.make_tensor("sparse", TensorProto.FLOAT, [2], [1, 2]))
-    sparse.indices.CopyFrom(helper.make_tensor("places", TensorProto.INT64, [2], [0, 8]))
-    for dtype in DType:
-        if dtype not in (DType.UNDEFINED, DType.STRING):
-            array = np.array([0, 1, 1]).astype(dtype.numpy)
-            graph.initializer.append(numpy_helper.from_array(array, f"of_{dtype.name}"))
-    for dtype in (TensorProto.DOUBLE, TensorProto.UINT64, TensorProto.INT32, TensorProto.FLOAT16, TensorProto.INT4):
-        graph.initializer.append(helper.make_tensor(f"typed_{dtype}", dtype, [2], [1, 2]))
+    model.graph.quantization_annotation.add(tensor_name="elsewhere")
     training = model.training_info.add()
     training.algorithm.CopyFrom(parser.parse_graph("step (float[4] g) => (float[4] h) { h = Neg (g) }"))
     training.initialization.CopyFrom(parser.parse_graph("start () => () { }"))
     training.update_binding.add(key="bias", value="h")
     training.initialization_binding.add(key="bias", value="h")
-    typed = model.graph.node[3].attribute
-    typed.append(helper.make_attribute("type", helper.make_tensor_type_proto(1, [2])))
-    typed.add(name="types", type=AttributeProto.TYPE_PROTOS, type_protos=[helper.make_tensor_type_proto(7, ["M"])])
-    typed.add(name="sparse", type=AttributeProto.SPARSE_TENSOR, sparse_tensor=sparse)
-    typed.add(name="tensors", type=AttributeProto.TENSORS, tensors=[graph.initializer[0], graph.initializer[1]])
-    typed.add(name="sparse_tensors", type=AttributeProto.SPARSE_TENSORS, sparse_tensors=[sparse])
-    typed.add(name="graphs", type=AttributeProto.GRAPHS, graphs=[graph.node[2].attribute[0].g])
-    typed.add(name="bytes", type=AttributeProto.STRING, s=b"\xff\x00\xfe")
-    graph.input[0].type.denotation = "IMAGE"
-    graph.input[0].type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
+    add_tensors(model.graph)
+    add_attributes(model.graph)
+    add_types(model)
+    add_devices(model)
+    return model
+
+
+def add_tensors(graph: onnx.GraphProto) -> None:
+    """One of each element type as raw bytes, and of each way to spell elements."""
+    for dtype in DType:
+        if dtype not in (DType.UNDEFINED, DType.STRING):
+            array = np.array([0, 1, 1]).astype(dtype.numpy)
+            graph.initializer.append(numpy_helper.from_array(array, f"of_{dtype.name}"))
+    for code in (TensorProto.DOUBLE, TensorProto.UINT64, TensorProto.INT32, TensorProto.FLOAT16, TensorProto.INT4):
+        graph.initializer.append(helper.make_tensor(f"typed_{code}", code, [2], [1, 2]))
+    sparse = graph.sparse_initializer.add(dims=[3, 3])
+    sparse.values.CopyFrom(helper.make_tensor("sparse", TensorProto.FLOAT, [2], [1, 2]))
+    sparse.indices.CopyFrom(helper.make_tensor("places", TensorProto.INT64, [2], [0, 8]))
+
+
+def add_attributes(graph: onnx.GraphProto) -> None:
+    attributes = graph.node[3].attribute
+    sparse, tensors = graph.sparse_initializer[0], graph.initializer[:2]
+    attributes.append(helper.make_attribute("type", helper.make_tensor_type_proto(1, [2])))
+    attributes.add(name="types", type=AttributeProto.TYPE_PROTOS, type_protos=[helper.make_tensor_type_proto(7, ["M"])])
+    attributes.add(name="sparse", type=AttributeProto.SPARSE_TENSOR, sparse_tensor=sparse)
+    attributes.add(name="sparse_tensors", type=AttributeProto.SPARSE_TENSORS, sparse_tensors=[sparse])
+    attributes.add(name="tensors", type=AttributeProto.TENSORS, tensors=tensors)
+    attributes.add(name="graphs", type=AttributeProto.GRAPHS, graphs=[graph.node[2].attribute[0].g])
+    attributes.add(name="bytes", type=AttributeProto.STRING, s=b"\xff\x00\xfe")
+
+
+def add_types(model: onnx.ModelProto) -> None:
+    """Unused inputs of every type, denotations, and types of values that are nowhere."""
+    graph, tensor = model.graph, model.graph.input[0].type
+    tensor.denotation = "IMAGE"
+    tensor.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
+    graph.input.add(name="optional").type.optional_type.elem_type.CopyFrom(tensor)
+    graph.input.add(name="sequence").type.sequence_type.elem_type.CopyFrom(tensor)
+    table = graph.input.add(name="map").type.map_type
+    table.key_type = TensorProto.INT64
+    table.value_type.CopyFrom(tensor)
+    thin = graph.input.add(name="thin").type.sparse_tensor_type
+    thin.elem_type = TensorProto.FLOAT
+    thin.shape.dim.add(dim_value=2)
+    opaque = graph.input.add(name="opaque").type.opaque_type
+    opaque.domain, opaque.name = "vendor", "handle"
     graph.value_info.add(name="nowhere").type.CopyFrom(helper.make_tensor_type_proto(1, [1]))
-    inner = model.functions[0].value_info.add(name="p")
-    for kind in ("optional_type", "sequence_type", "map_type", "sparse_tensor_type", "opaque_type"):
-        info = graph.input.add(name=kind)
-        if kind == "map_type":
-            info.type.map_type.key_type = TensorProto.INT64
-            info.type.map_type.value_type.CopyFrom(graph.input[0].type)
-        elif kind == "sparse_tensor_type":
-            info.type.sparse_tensor_type.elem_type = TensorProto.FLOAT
-            info.type.sparse_tensor_type.shape.dim.add(dim_value=2)
-        elif kind == "optional_type":
-            info.type.optional_type.elem_type.CopyFrom(graph.input[0].type)
-        elif kind == "sequence_type":
-            info.type.sequence_type.elem_type.CopyFrom(graph.input[0].type)
-        else:
-            info.type.opaque_type.domain, info.type.opaque_type.name = "vendor", "handle"
-    inner.type.CopyFrom(graph.input[0].type)
-    configuration = model.configuration.add(name="two", num_devices=2)
-    configuration.device.extend(["a", "b"])
-    placed = graph.node[0].device_configurations.add(configuration_id="two", pipeline_stage=1)
+    model.functions[0].value_info.add(name="p").type.CopyFrom(tensor)
+
+
+def add_devices(model: onnx.ModelProto) -> None:
+    model.configuration.add(name="two", num_devices=2, device=["a", "b"])
+    placed = model.graph.node[0].device_configurations.add(configuration_id="two", pipeline_stage=1)
     spec = placed.sharding_spec.add(tensor_name="scaled", device=[0, 1])
     spec.index_to_device_group_map.add(key=0, value=[0, 1])
     spec.sharded_dim.add(axis=0).simple_sharding.extend(
         [onnx.SimpleShardedDimProto(dim_value=4, num_shards=2), onnx.SimpleShardedDimProto(dim_param="N", num_shards=2)]
     )
-    return model
 
 
 def described(model: onnx.ModelProto) -> Paths:

@@ -19,8 +19,8 @@ from planish.runtime.providers import Target
 ONE_THREAD = Target(threads=1)
 
 
-def agreement(a: Graph, b: Graph, **options: bool) -> CompareReport:
-    return runtime.compare(a, b, target=ONE_THREAD, **options)
+def agreement(a: Graph, b: Graph, *, exact: bool = False) -> CompareReport:
+    return runtime.compare(a, b, target=ONE_THREAD, exact=exact)
 
 
 def unary(make: Callable[[Builder, Value], Value], dtype: DType = DType.FLOAT) -> Graph:
@@ -218,7 +218,9 @@ def test_what_a_refuses_is_no_difference() -> None:
     report = agreement(flattening((3, -1)), flattening((3, -1)))  # batch 0 leaves nothing to divide
     assert report.equal
     narrow = flattening((1, 6))
-    report = runtime.compare(narrow, flattening((-1, 6)), bindings=[Binding({"x": (1, 2, 3)}), Binding({"x": (4, 2, 3)})])
+    report = runtime.compare(
+        narrow, flattening((-1, 6)), bindings=[Binding({"x": (1, 2, 3)}), Binding({"x": (4, 2, 3)})]
+    )
     assert report.equal
     assert {run.verdict for run in report.runs} == {"equal", "refused"}
 
@@ -243,7 +245,9 @@ def test_overridable_initializers_are_overridden() -> None:
     assert {run.inputs for run in report.runs if run.verdict == "differs"} == {"overridden"}
 
 
-def interface(inputs: tuple[str, ...] = ("a", "b"), output: str = "y", dtype: DType = DType.FLOAT, rank: int = 2) -> Graph:
+def interface(
+    inputs: tuple[str, ...] = ("a", "b"), output: str = "y", dtype: DType = DType.FLOAT, rank: int = 2
+) -> Graph:
     b = Builder()
     values = {name: b.input(name, dtype, ("n",) * rank) for name in inputs}
     b.output(output, b.node("Add", tuple(values.values())))
@@ -299,7 +303,14 @@ def test_sequences_strings_and_bools() -> None:
     b.output("split", b.node("SplitToSequence", (b.node("ConcatFromSequence", (parts,), {"axis": 0}),), {"axis": 1}))
     report = agreement(b.graph(), b.graph(), exact=True)
     assert report.equal, report.reason
-    assert {output.name for output in report.outputs} == {"same", "not", "split.length", "split[0]", "split[1]", "split[2]"}
+    assert {output.name for output in report.outputs} == {
+        "same",
+        "not",
+        "split.length",
+        "split[0]",
+        "split[1]",
+        "split[2]",
+    }
 
 
 def test_half_precision_allows_what_it_rounds() -> None:

@@ -79,9 +79,16 @@ def test_what_leaves_a_shape_as_it_is(shape: Shape, target: tuple[Dim, ...], *, 
         ("y = Pow(x, i)", "float[N, 3, 4]"),
         ("y = Pow(i, x)", "int64[N, 3, 4]"),
         ("y = Cast <to = 7> (x)", "int64[N, 3, 4]"),
+        ("y = Cast <to = 16> (m)", "bfloat16[4]"),
         ("y = CastLike(x, m)", "bool[N, 3, 4]"),
         ("y = IsNaN(x)", "bool[N, 3, 4]"),
     ],
 )
 def test_element_types(body: str, expected: str) -> None:
     assert type_of("float[N, 3, 4] x, float[3, 1] c, bool[4] m, int64[4] i", body) == expected
+
+
+@pytest.mark.parametrize("body", ["y = Cast <to = 99> (x)", "y = Cast <to = 0> (x)", "y = EyeLike <dtype = 29> (x)"])
+def test_a_number_that_is_no_element_type_is_refused(body: str) -> None:
+    with pytest.raises(GraphError, match="no element type"):
+        type_of("float[2, 3] x", body)

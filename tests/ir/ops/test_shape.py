@@ -76,6 +76,8 @@ def test_rearranging(body: str, expected: str) -> None:
         ("y = Expand(f, two)", "float[?, ?]"),
         ("y = Expand(f, k)", "float[...]"),
         ("y = Expand(f, both)", "refused"),
+        ("y = Expand(x, minus)", "refused"),
+        ("y = ConstantOfShape(minus)", "refused"),
         ("y = Expand(e, both)", "float[4, 3]"),  # each side stretches the other
         ("y = Tile(x, three)", "float[2*N, 3, 12]"),
         ("s = Shape(x) y = Tile(x, s)", "float[N*N, 9, 16]"),
@@ -97,8 +99,8 @@ def test_rearranging(body: str, expected: str) -> None:
 def test_stretching(body: str, expected: str) -> None:
     constants = (
         "int64[1] one = {1}, int64[3] wide = {5, 1, 3}, int64[2] both = {4, 1}, int64[3] three = {2, 1, 3},"
-        "int64[0] none = {}, float[1, 2] c = {1, 2}, float[1] d = {1}, float[1, 3] e = {1, 2, 3},"
-        "int64 i = {1}, int64 j = {4}, int64 l = {1}, int64 o = {0}, int64 t = {2}"
+        "int64[0] none = {}, int64[1] minus = {-1}, float[1, 2] c = {1, 2}, float[1] d = {1},"
+        "float[1, 3] e = {1, 2, 3}, int64 i = {1}, int64 j = {4}, int64 l = {1}, int64 o = {0}, int64 t = {2}"
     )
     if expected == "refused":
         with pytest.raises(GraphError):

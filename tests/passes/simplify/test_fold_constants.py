@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from planish import ir, passes
+from planish import ir
 from planish.ir import DType
-from tests.equivalence import Array, Inputs, Ulps, model, rewritten, run, untouched
+from tests.equivalence import Array, Inputs, Ulps, model, rewritten, untouched
 from tests.hostile import hostile
 
 PASS = "fold-constants"
@@ -15,13 +15,12 @@ VALUES = "float[4] a = {-1.5, 0.0, 2.5, 8.0}, float[4] b = {2.0, -3.0, 0.5, 8.0}
 INTEGERS = "int64[4] a = {-7, 7, 0, 9223372036854775807}, int64[4] b = {2, -2, 5, 3}"
 
 
-def of(
-    *arrays: Array, op: str, attributes: dict[str, int | str | list[int]] | None = None, opset: int = 18
-) -> onnx.ModelProto:
+def of(*arrays: Array, op: str, attributes: dict[str, int | str] | None = None, opset: int = 18) -> onnx.ModelProto:
     """A model without inputs that applies one operator to initializers."""
     names = [f"i{index}" for index in range(len(arrays))]
     initializers = [numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True)]
-    node = helper.make_node(op, names, ["y"], **(attributes or {}))
+    node = helper.make_node(op, names, ["y"])
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in (attributes or {}).items())
     graph = helper.make_graph([node], "g", [], [helper.make_empty_tensor_value_info("y")], initializers)
     found = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     result = ir.load(found).outputs[0]
@@ -61,11 +60,16 @@ def test_arithmetic_keeps_every_bit(op: str, dtype: DType) -> None:
         rewritten(of(left, right, op=op), PASS)
 
 
-@pytest.mark.parametrize("op", ["Neg", "Abs", "Floor", "Ceil", "Round", "Relu", "Sign", "IsNaN", "IsInf"])
-@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.FLOAT16, DType.DOUBLE])
+FUNCTIONS = {
+    "Neg Abs Floor Ceil Round IsNaN": (DType.FLOAT, DType.FLOAT16, DType.DOUBLE),
+    "Relu Sign IsInf": (DType.FLOAT, DType.DOUBLE),
+}
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype"), [(op, dtype) for ops, dtypes in FUNCTIONS.items() for op in ops.split() for dtype in dtypes]
+)
 def test_functions_of_one_number_keep_every_bit(op: str, dtype: DType) -> None:
-    if (op, dtype) in {("Relu", DType.FLOAT16), ("IsInf", DType.FLOAT16)} or (op == "Sign" and dtype is DType.FLOAT16):
-        pytest.skip("onnx and ONNX Runtime do not agree on opset 18 for half precision")
     for kind in ("ordinary", "extreme", "special"):
         rewritten(of(hostile(dtype, (64,), kind), op=op), PASS)
 
@@ -78,10 +82,8 @@ def test_functions_that_round_come_near(op: str) -> None:
     untouched(found.before, PASS, fp="strict")
 
 
-@pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.UINT32, DType.UINT64])
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8, DType.UINT32, DType.UINT64])
 def test_narrow_and_unsigned_integers_wrap_around(dtype: DType) -> None:
-    if dtype in (DType.INT16, DType.UINT16):
-        pytest.skip("ONNX Runtime has no kernel")
     left, right = (hostile(dtype, (64,), "extreme", seed) for seed in (1, 2))
     for op in ("Add", "Sub", "Mul"):
         found = rewritten(of(left, right, op=op), PASS)
@@ -106,15 +108,18 @@ def test_what_stops_a_processor_is_left_to_it() -> None:
         untouched(of(least, np.array([0], np.int64), op=op), PASS)
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        (DType.FLOAT, DType.FLOAT16), (DType.DOUBLE, DType.FLOAT16), (DType.DOUBLE, DType.FLOAT), (DType.FLOAT, DType.DOUBLE),
-        (DType.FLOAT, DType.BFLOAT16), (DType.FLOAT16, DType.FLOAT), (DType.INT64, DType.FLOAT), (DType.INT64, DType.INT8),
-        (DType.INT32, DType.UINT8), (DType.FLOAT, DType.BOOL), (DType.BOOL, DType.FLOAT), (DType.UINT64, DType.DOUBLE),
-        (DType.INT64, DType.FLOAT16), (DType.FLOAT, DType.INT32), (DType.FLOAT, DType.FLOAT8E5M2), (DType.FLOAT, DType.INT4),
-    ],
-)  # fmt: skip
+CASTS = {
+    DType.FLOAT: (DType.FLOAT16, DType.BFLOAT16, DType.DOUBLE, DType.BOOL, DType.INT32, DType.FLOAT8E5M2, DType.INT4),
+    DType.DOUBLE: (DType.FLOAT16, DType.FLOAT),
+    DType.FLOAT16: (DType.FLOAT,),
+    DType.INT64: (DType.FLOAT, DType.FLOAT16, DType.INT8),
+    DType.INT32: (DType.UINT8,),
+    DType.UINT64: (DType.DOUBLE,),
+    DType.BOOL: (DType.FLOAT,),
+}
+
+
+@pytest.mark.parametrize(("source", "target"), [(a, b) for a, targets in CASTS.items() for b in targets])
 def test_casts(source: DType, target: DType) -> None:
     """To half precision large numbers become infinite, and a double goes by way of single: both as in ONNX Runtime."""
     for kind in ("ordinary", "extreme", "special"):
@@ -176,10 +181,15 @@ def test_other_domains_and_functions_are_left_alone() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "c = Tile(a, s)", "c = Expand(a, s)", "c = ConstantOfShape(s)", "r = Range(zero, big, one)  c = Cast<to = 1>(r)",
-        "c = Pad(a, p)", "c = OneHot<axis = 0>(zeros, big, onoff)", "c = HannWindow(big)",
+        "c = Tile(a, s)",
+        "c = Expand(a, s)",
+        "c = ConstantOfShape(s)",
+        "c = Pad(a, p)",
+        "c = OneHot<axis = 0>(zeros, big, onoff)",
+        "c = HannWindow(big)",
+        "r = Range(zero, big, one)  c = Cast<to = 1>(r)",
     ],
-)  # fmt: skip
+)
 def test_nothing_is_blown_up(body: str) -> None:
     constants = (
         "float[1] a = {1.0}, int64[1] s = {1000000}, int64 zero = {0}, int64 big = {1000000}, int64 one = {1},"
@@ -203,35 +213,29 @@ def test_the_growth_that_is_allowed_is_an_option() -> None:
     untouched(text, PASS + "{growth=4096}")
 
 
+def weighted(body: str) -> onnx.ModelProto:
+    """A model with a weight `w` of 160,000 bytes, more than may be added."""
+    found = model(f"g (float[200,200] x) => (float[200,200] y) <float[1] w = {{0}}> {{ {body} }}")
+    found.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((200, 200), np.float32), "w"))
+    return found
+
+
 def test_a_constant_that_others_read_is_not_freed() -> None:
     """A transposed copy of a large weight pays only where the weight itself goes."""
-    weight = np.ones((200, 200), np.float32)
-    shared = model("g (float[200,200] x) => (float[200,200] y) { c = Transpose(x)  d = Mul(c, x)  y = Neg(d) }")
-    shared.graph.initializer.append(numpy_helper.from_array(weight, "x"))
-    del shared.graph.input[:]
-    untouched(shared, PASS)
-    alone = model(
-        "g (float[200,200] x) => (float[200,200] y) { c = Transpose(w)  y = Mul(c, x) } ".replace(
-            "{ c", "<float w = {0}> { c"
-        )
-    )
-    alone.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w"))
-    assert rewritten(alone, PASS).op_types == ["Mul"]
+    untouched(weighted("c = Transpose(w)  d = Mul(x, w)  y = Mul(c, d)"), PASS)
+    assert rewritten(weighted("c = Transpose(w)  y = Mul(c, x)"), PASS).op_types == ["Mul"]
 
 
-def test_a_weight_is_freed_when_its_other_reader_is_folded() -> None:
-    text = "g (float[3] x) => (float[3] y, int64[2] z) <float w = {0}> { z = Shape(w)  c = ReduceSum(t)  t = Transpose(w)  y = Add(x, c) }"
-    source = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
-    source.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((200, 200), np.float32), "w"))
-    nodes = list(source.graph.node)
-    del source.graph.node[:]
-    source.graph.node.extend([nodes[2], nodes[0], nodes[1], nodes[3]])
-    assert rewritten(source, PASS, tolerance=Ulps(4)).op_types == ["Add"]
+def test_a_constant_is_freed_when_its_other_reader_is_folded() -> None:
+    """The Transpose comes first, and can go only after the Shape."""
+    body = "c = Transpose(w)  s = Shape(w)  f = Cast<to = 1>(s)  d = ReduceSum(f)  e = Mul(x, d)  y = Mul(c, e)"
+    assert rewritten(weighted(body), PASS, tolerance=Ulps(0)).op_types == ["Mul", "Mul"]
 
 
 def test_all_results_of_a_node_fold_together() -> None:
     found = rewritten(
-        f"g (float[2] x) => (float[2] y, float[2] z) <{VALUES}> {{ p, q = Split<axis = 0>(a)  y = Add(x, p)  z = Identity(q) }}",
+        f"g (float[2] x) => (float[2] y, float[2] z) <{VALUES}> {{"
+        " p, q = Split<axis = 0>(a)  y = Add(x, p)  z = Identity(q) }",
         PASS,
     )
     assert found.op_types == ["Add"]
@@ -287,16 +291,11 @@ def test_old_forms() -> None:
 
 def test_softmax_of_opset_11_has_the_old_meaning() -> None:
     """Over all axes from `axis` on at once, where that is not the last alone."""
-    text = "g (float[2,2,2] x) => (float[2,2,2] y) <float[2,2,2] a = {1,2,3,4,5,6,7,8}> { c = Softmax<axis = 1>(a)  y = Mul(x, c) }"
-    source = model(text, 11)
-    found = ir.load(source)
-    passes.run(found, PASS)
-    after = ir.emit(found)
-    feeds = {"x": np.ones((2, 2, 2), np.float32)}
-    (expected,), (result,) = run(source, feeds), run(after, feeds)
-    assert isinstance(expected, np.ndarray)
-    assert isinstance(result, np.ndarray)
-    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    text = (
+        "g (float[2,2] x) => (float[2,2] y) <float[2,2] a = {1, 2, 3, 4}> { c = Softmax<axis = 0>(a)  y = Mul(x, c) }"
+    )
+    untouched(model(text, 11), PASS)
+    assert rewritten(model(text.replace("0>", "1>"), 11), PASS, tolerance=Ulps(4)).op_types == ["Mul"]
 
 
 @pytest.mark.parametrize("x", [[1.0, np.nan, -0.0, 0.0], [np.inf, -np.inf, 1e-40, 0.0]])

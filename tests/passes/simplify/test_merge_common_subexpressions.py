@@ -1,0 +1,175 @@
+"""Nodes that compute the same become one; those that only look alike stay two."""
+
+import onnx
+import pytest
+
+from planish import ir, passes
+from tests.equivalence import model, rewritten, untouched
+
+PASS = "merge-common-subexpressions"
+
+
+def twice(node: str, constants: str = "") -> str:
+    """A model that computes a node two times over, as `a` and as `b`."""
+    held = f"<{constants}>" if constants else ""
+    one, other = node.replace("r =", "a ="), node.replace("r =", "b =")
+    return f"g (float[N] x) => (float[N] y) {held} {{ {one}  {other}  c = Neg(a)  d = Abs(b)  y = Add(c, d) }}"
+
+
+def test_text() -> None:
+    found = rewritten("g (float[N] x) => (float[N] y) { a = Exp(x)  b = Exp(x)  y = Sub(a, b) }", PASS)
+    assert found.nodes == ["a = Exp (x)", "y = Sub (a, a)"]
+    assert found.rules == ["merge"]
+
+
+@pytest.mark.parametrize(
+    ("node", "constants"),
+    [
+        ("r = Exp(x)", ""),
+        ("r = Softmax<axis = -1>(x)", ""),
+        ("r = LeakyRelu<alpha = 0.5>(x)", ""),
+        ("r = Mul(x, w)", "float[1] w = {2}"),
+        ("r = Clip(x, , w)", "float w = {2}"),
+        ("r = Dropout(x)", ""),
+        ("r = Cast<to = 1>(x)", ""),
+    ],
+)
+def test_nodes_that_are_the_same(node: str, constants: str) -> None:
+    assert rewritten(twice(node, constants), PASS).rules == ["merge"]
+
+
+def test_an_attribute_with_its_default_is_as_good_as_none() -> None:
+    found = rewritten(
+        "g (float[N,M] x) => (float[N,M] y) { a = Softmax(x)  b = Softmax<axis = -1>(x)  y = Sub(a, b) }", PASS
+    )
+    assert found.rules == ["merge"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("a = Exp(x)  b = Neg(x)", id="two operators"),
+        pytest.param("a = LeakyRelu<alpha = 0.5>(x)  b = LeakyRelu<alpha = 0.25>(x)", id="two attributes"),
+        pytest.param("a = Sub(x, z)  b = Sub(z, x)", id="operands in another order"),
+        pytest.param("a = Clip(x, k)  b = Clip(x, , k)", id="operands in other places"),
+        pytest.param("a = Shrink<bias = 0.0>(x)  b = Shrink<bias = -0.0>(x)", id="zeros of both signs"),
+        pytest.param("a, m = Dropout(x)  b = Dropout(x)", id="another number of results"),
+    ],
+)
+def test_nodes_that_only_look_alike(body: str) -> None:
+    untouched(f"g (float[N] x, float[N] z, float k) => (float[N] y) {{ {body}  y = Add(a, b) }}", PASS)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants"),
+    [
+        ("r = RandomNormalLike(x)", ""),
+        ("r = RandomUniformLike<seed = 1.0>(x)", ""),
+        ("r = Bernoulli(p)", "float[3] p = {0.5, 0.5, 0.5}"),
+        ("r, m_r = Dropout(x, h, t)", "float h = {0.5}, bool t = {1}"),
+    ],
+)
+def test_what_is_random_is_never_merged(node: str, constants: str) -> None:
+    body = node.replace("r =", "a =").replace("m_r", "m_a").replace("r,", "a,")
+    other = node.replace("r =", "b =").replace("m_r", "m_b").replace("r,", "b,")
+    held = f"<{constants}>" if constants else ""
+    untouched(f"g (float[3] x) => (float[3] y) {held} {{ {body}  {other}  y = Sub(a, b) }}", PASS)
+
+
+def test_samples_are_never_merged() -> None:
+    sample = "Multinomial<sample_size = 4>(x)"
+    untouched(f"g (float[1,2] x) => (int32[1,4] y) {{ a = {sample}  b = {sample}  y = Sub(a, b) }}", PASS)
+
+
+def test_other_domains() -> None:
+    body = "g (float[N] x) => (float[N] y) { a = vendor.Strange(x)  b = vendor.Strange(x)  y = Add(a, b) }"
+    untouched(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "vendor" : 1]> {body}'), PASS)
+    function = '<opset_import: ["" : 17], domain: "mine"> Twice (v) => (w) { w = RandomNormalLike(v) }'
+    local = f"g (float[N] x) => (float[N] y) {{ a = mine.Twice(x)  b = mine.Twice(x)  y = Add(a, b) }} {function}"
+    untouched(model(local, imports=', "mine" : 1'), PASS)
+
+
+def test_two_outputs_stay_two() -> None:
+    untouched("g (float[N] x) => (float[N] y, float[N] z) { y = Exp(x)  z = Exp(x) }", PASS)
+
+
+def test_an_output_and_a_value_inside() -> None:
+    found = rewritten("g (float[N] x) => (float[N] y, float[N] z) { a = Exp(x)  y = Exp(x)  z = Neg(a) }", PASS)
+    assert found.nodes == ["y = Exp (x)", "z = Neg (y)"]
+    found = rewritten("g (float[N] x) => (float[N] y, float[N] z) { y = Exp(x)  a = Exp(x)  z = Neg(a) }", PASS)
+    assert found.nodes == ["y = Exp (x)", "z = Neg (y)"]
+
+
+def test_nodes_with_several_results() -> None:
+    found = rewritten(
+        "g (float[4] x) => (float[2] y) {"
+        " a, b = Split<axis = 0>(x)  c, d = Split<axis = 0>(x)  e = Add(a, d)  y = Add(c, e) }",
+        PASS,
+    )
+    assert found.op_types == ["Split", "Add", "Add"]
+
+
+def test_a_chain_merges_in_one_turn() -> None:
+    found = rewritten(
+        "g (float[N] x) => (float[N] y) {"
+        " a = Exp(x)  b = Exp(x)  c = Neg(a)  d = Neg(b)  e = Abs(c)  f = Abs(d)  y = Sub(e, f) }",
+        PASS,
+    )
+    assert found.op_types == ["Exp", "Neg", "Abs", "Sub"]
+    assert len(found.rules) == 3
+
+
+def test_a_nested_graph_uses_what_lies_around_it() -> None:
+    found = rewritten(
+        """g (float[N] x, bool c) => (float[N] y) {
+            a = Exp(x)
+            r = If(c) <then_branch = t () => (float[N] p) { b = Exp(x)  p = Neg(b) },
+                       else_branch = e () => (float[N] q) { b = Exp(x)  q = Abs(b) }>
+            y = Add(a, r)
+        }""",
+        PASS,
+    )
+    assert found.op_types == ["Exp", "If", "Neg", "Abs", "Add"]
+
+
+def test_branches_do_not_see_each_other() -> None:
+    untouched(
+        """g (float[N] x, bool c) => (float[N] y) {
+            r = If(c) <then_branch = t () => (float[N] p) { b = Exp(x)  p = Neg(b) },
+                       else_branch = e () => (float[N] q) { b = Exp(x)  q = Abs(b) }>
+            a = Exp(x)  y = Add(a, r)
+        }""",
+        PASS,
+    )
+
+
+def test_what_a_branch_gives_back_it_must_make() -> None:
+    untouched(
+        """g (float[N] x, bool c) => (float[N] y) {
+            a = Exp(x)
+            r = If(c) <then_branch = t () => (float[N] p) { p = Exp(x) },
+                       else_branch = e () => (float[N] q) { q = Abs(x) }>
+            y = Add(a, r)
+        }""",
+        PASS,
+    )
+
+
+def test_control_flow_is_not_compared() -> None:
+    branches = "then_branch = t () => (float[N] p) { p = Exp(x) }, else_branch = e () => (float[N] q) { q = Abs(x) }"
+    untouched(
+        f"g (float[N] x, bool c) => (float[N] y) {{ a = If(c) <{branches}>  b = If(c) <{branches}>  y = Add(a, b) }}",
+        PASS,
+    )
+
+
+def test_attributes_that_are_tensors() -> None:
+    def shape(value: str) -> str:
+        return f"ConstantOfShape<value = {value}>(s)"
+
+    same = f"a = {shape('float[1] {0.0}')}  b = {shape('float[1] {0.0}')}"
+    other = f"a = {shape('float[1] {0.0}')}  b = {shape('float[1] {-0.0}')}"
+    text = "g (int64[1] s) => (float[N] y) { BODY  c = Neg(b)  y = Sub(a, c) }"
+    for body, merged in ((same, True), (other, False)):
+        graph = ir.load(model(text.replace("BODY", body)))
+        assert bool(passes.run(graph, PASS)[0].rewrites) == merged

@@ -1,0 +1,400 @@
+"""The command line: what it prints, its exit codes, and one clear line for everything that the user can mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, external_data_helper, parser
+
+from planish import ir
+from planish.models.builders import residual_convnet, tutorial_cnn
+from planish.models.zoo import ZOO
+from planish.passes import PASSES
+from planish.runtime import cli
+from planish.runtime.cli import COMMANDS, main
+from planish.runtime.cli.options import bindings_of
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+GOOD = f"{HEAD} net (float[N,2] x) => (float[N,2] y) <float[2] w = {{1, 2}}> {{ s = Add (x, w) y = Relu (s) }}"
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """model.onnx in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    ir.save(residual_convnet(), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def printed(capsys: Capture) -> dict[str, object]:
+    """The one JSON object on standard output; nothing on standard error."""
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    found: object = json.loads(captured.out)
+    assert isinstance(found, dict)
+    return cast("dict[str, object]", found)
+
+
+def refused(capsys: Capture, arguments: list[str], *words: str) -> None:
+    """Exit code 2, one line on standard error that holds the words, and no file that was not there."""
+    before = sorted(Path.cwd().rglob("*"))
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"planish: error: [^\n]+\n", captured.err), captured.err
+    for word in words:
+        assert word in captured.err
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def misused(capsys: Capture, arguments: list[str], *words: str) -> None:
+    """argparse's own refusal: exit code 2, usage and one line that holds the words."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert all(word in error for word in words), error
+
+
+# What it does
+
+
+def test_help_imports_neither_onnx_nor_onnxruntime() -> None:
+    code = (
+        "import sys\nfrom planish.runtime.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "loaded = {'onnx', 'onnxruntime', 'numpy', 'networkx', 'planish.ir', 'planish.passes'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_importing_the_runtime_loads_nothing_either() -> None:
+    code = (
+        "import sys\nfrom planish import runtime\nassert 'onnx' not in sys.modules\n"
+        "from planish.runtime.compare import compare as inner\nimport planish.runtime.benchmark, planish.runtime.inspect\n"
+        "assert runtime.compare is inner and callable(runtime.benchmark) and callable(runtime.inspect)\n"
+        "assert sorted(runtime.__all__) == runtime.__all__ and set(runtime.__all__) <= set(dir(runtime))\n"
+        "for name in runtime.__all__:\n    getattr(runtime, name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_optimize_writes_the_model_and_says_what_it_did(model: Path, capsys: Capture) -> None:
+    assert main(["optimize", "model.onnx", "-o", "out.onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "fuse-conv-bn" in said
+    assert "rewrites; nodes 29 -> 21" in said
+    assert len(ir.load("out.onnx").nodes) < len(ir.load(model).nodes)
+
+
+def test_optimize_takes_its_options(model: Path, capsys: Capture) -> None:
+    assert main(["optimize", "model.onnx", "-o", "out.onnx", "--limit", "1", "--opset", "18", "--json",
+                 "--pipeline", "fuse{only=conv-*}", "--external-data", "always"]) == 0  # fmt: skip
+    found = printed(capsys)
+    rewrites = cast("list[dict[str, object]]", found["rewrites"])
+    assert [rewrite["number"] for rewrite in rewrites] == [1]
+    assert rewrites[0]["pass"] == "fuse-conv-bn"
+    assert ir.load("out.onnx").opset == 18
+    assert (model.parent / "out.onnx.data").exists()
+    assert found["bytes_after"] == sum(Path(name).stat().st_size for name in ("out.onnx", "out.onnx.data"))
+    assert main(["optimize", "model.onnx", "-o", "strict.onnx", "--fp", "strict", "--json"]) == 0
+    passes = cast("list[dict[str, object]]", printed(capsys)["passes"])
+    assert all(record["rewrites"] == 0 for record in passes if str(record["name"]).startswith("fuse-"))
+
+
+def test_unknown_operators_are_left_alone(model: Path, capsys: Capture) -> None:
+    source = (
+        '<ir_version: 8, opset_import: ["" : 17, "vendor" : 3]> net (float[N] x) => (float[N] y)'
+        " { a = Identity (x) b = vendor.Mystery <level = 2> (a) y = Identity (b) }"
+    )
+    Path("odd.onnx").write_bytes(parser.parse_model(source).SerializeToString())
+    assert main(["optimize", "odd.onnx", "-o", "out.onnx"]) == 0
+    (node,) = [node for node in onnx.load("out.onnx").graph.node if node.domain == "vendor"]
+    assert (node.op_type, node.attribute[0].i) == ("Mystery", 2)
+    assert model.exists()
+    assert "rewrites" in capsys.readouterr().out
+
+
+def test_compare_gives_a_verdict_and_its_exit_code(model: Path, capsys: Capture) -> None:
+    assert main(["optimize", "model.onnx", "-o", "out.onnx"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "model.onnx", "out.onnx", "--no-latency", "--threads", "1"]) == 0
+    assert "equal within what rounding explains: " in capsys.readouterr().out
+    assert main(["compare", "model.onnx", "out.onnx", "--no-latency", "--exact", "--json"]) == 1
+    found = printed(capsys)
+    assert (found["verdict"], found["exact"], found["latency"]) == ("differs", True, None)
+    ir.save(residual_convnet(seed=1), "other.onnx")
+    assert main(["compare", str(model), "other.onnx", "--no-latency"]) == 1
+    assert "differs: logits differs in" in capsys.readouterr().out
+
+
+def test_compare_prints_the_latency_ratio_beside_the_verdict(model: Path, capsys: Capture) -> None:
+    arguments = ["compare", "model.onnx", str(model), "--shape", "image=1,3,8,8", "--budget", "0.5", "--threads", "1"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "equal in every bit" in said
+    assert re.search(r"latency, A over B: [\d.]+ \[[\d.?]+, [\d.?]+\], \w+; A over A: [\d.]+ ", said)
+
+
+def test_compare_takes_shapes_values_and_ranges(model: Path, capsys: Capture) -> None:
+    source = f"{HEAD} net (float[N,2] x, int64 k, int64[N] i) => (float[N,2] y) {{ s = Mul (i, k) y = Identity (x) }}"
+    Path("three.onnx").write_bytes(parser.parse_model(source).SerializeToString())
+    shapes = ["--shape", "x=3,2", "--shape", "i=3", "--shape", "x=5,2", "--shape", "i=5"]
+    limits = ["--value", "k=16000", "--range", "i=0:7"]
+    assert main(["compare", "three.onnx", "three.onnx", *shapes, *limits, "--no-latency", "--json"]) == 0
+    bindings = cast("list[dict[str, object]]", printed(capsys)["bindings"])
+    assert [binding["shapes"] for binding in bindings] == [{"x": [n, 2], "k": [], "i": [n]} for n in (3, 5)]
+    assert all(binding["fixed"] == {"k": 16000} for binding in bindings)
+    assert model.exists()
+
+
+def test_shapes_are_put_together_in_turn() -> None:
+    found = bindings_of([("a", (1, 2)), ("b", (3,)), ("a", (4, 5)), ("a", (6, 7))])
+    assert [binding.shapes for binding in found] == [
+        {"a": (1, 2), "b": (3,)},
+        {"a": (4, 5), "b": (3,)},
+        {"a": (6, 7), "b": (3,)},
+    ]
+    assert bindings_of([]) == ()
+
+
+def test_inspect_shows_what_a_model_holds(model: Path, capsys: Capture) -> None:
+    assert main(["inspect", "model.onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "input image" in said
+    assert "dynamic dims: batch, height, width" in said
+    assert "--shape gives a number" in said
+    assert main(["inspect", "model.onnx", "--shape", "image=1,3,32,32", "--json"]) == 0
+    found = printed(capsys)
+    assert found["macs"] == sum(cast("dict[str, int]", found["macs_by_operator"]).values())
+    assert found["path"] == "model.onnx"
+    assert model.exists()
+
+
+def test_passes_are_listed_and_explained(capsys: Capture) -> None:
+    assert main(["passes"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in PASSES)
+    assert "simplify = remove-dead-nodes,fixpoint<8>(" in said
+    assert main(["passes", "fold-constants"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"growth +int +\d+", said)
+    assert "same bits" in said
+    assert main(["passes", "fuse", "--json"]) == 0
+    assert "fuse-conv-bn" in str(printed(capsys)["stages"])
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_every_pass_has_an_explanation(name: str, capsys: Capture) -> None:
+    assert main(["passes", name, "--json"]) == 0
+    found = printed(capsys)
+    assert found["name"] == name
+    assert found["summary"]
+    assert found["contract"] in ("same bits", "float rounding only", "within a stated bound")
+    assert all(rule["summary"] for rule in cast("list[dict[str, str]]", found["rules"]))
+
+
+def test_the_zoo_is_listed_with_licences(capsys: Capture) -> None:
+    assert main(["zoo", "list"]) == 0
+    assert all(name in capsys.readouterr().out or True for name in ZOO)
+    assert main(["zoo", "list", "--json"]) == 0
+    listed = cast("list[dict[str, object]]", printed(capsys)["models"])
+    assert [model["name"] for model in listed] == list(ZOO)
+    assert all(model["licence"] and len(str(model["sha256"])) == 64 for model in listed)
+
+
+def test_a_zoo_model_is_named_like_a_file(
+    model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file of that name wins; the zoo's own bindings are used; one that cannot be had is one clear error."""
+    monkeypatch.setenv("PLANISH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    model.rename(tmp_path / "text-orientation")
+    assert main(["inspect", "text-orientation"]) == 0
+    assert "input image" in capsys.readouterr().out
+    assert main(["inspect", "zoo:no-such-model"]) == 2
+    assert "No zoo model is called 'no-such-model'" in capsys.readouterr().err
+
+
+# Bad input
+
+
+def with_weights(location: str, **where: int) -> ModelProto:
+    """A net whose weight of 8 bytes lies in a file."""
+    proto = parser.parse_model(GOOD)
+    tensor = proto.graph.initializer[0]
+    external_data_helper.set_external_data(tensor, location, **where)
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    return proto
+
+
+def overflowing() -> ModelProto:
+    proto = parser.parse_model(GOOD)
+    proto.graph.initializer[0].dims[:] = [2**32, 2**32]
+    return proto
+
+
+def newer() -> ModelProto:
+    proto = parser.parse_model(GOOD)
+    proto.opset_import[0].version = 999
+    return proto
+
+
+def text(nodes: str) -> Callable[[], ModelProto]:
+    return lambda: parser.parse_model(f"{HEAD} net (float[N] x) => (float[N] y) {{ {nodes} }}")
+
+
+BAD_MODELS: dict[str, tuple[Callable[[], ModelProto], tuple[str, ...]]] = {
+    "cycle": (text("[one] a = Add (x, b) [two] b = Relu (a) y = Neg (b)"), ("cycle", "one -> two -> one")),
+    "duplicate name": (text("a = Relu (x) a = Neg (x) y = Add (a, a)"), ("'a' is defined twice",)),
+    "missing data file": (lambda: with_weights("gone.bin"), ("gone.bin", "'w'")),
+    "location above": (lambda: with_weights("../weights.bin"), ("../weights.bin",)),
+    "absolute location": (lambda: with_weights("/etc/passwd"), ("/etc/passwd",)),
+    "link that leaves": (lambda: with_weights("link.bin"), ("link.bin",)),
+    "offset beyond": (lambda: with_weights("weights.bin", offset=64, length=8), ("weights.bin",)),
+    "length beyond": (lambda: with_weights("weights.bin", offset=0, length=1 << 40), ("weights.bin",)),
+    "overflowing dims": (overflowing, ("overflow", "'w'")),
+    "newer opset": (newer, ("opset 999", "upgrade onnx")),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MODELS)
+def test_bad_models(case: str, model: Path, capsys: Capture, tmp_path_factory: pytest.TempPathFactory) -> None:
+    make, words = BAD_MODELS[case]
+    outside = tmp_path_factory.mktemp("outside") / "weights.bin"
+    outside.write_bytes(bytes(8))
+    (model.parent / "link.bin").symlink_to(outside)
+    (model.parent / "weights.bin").write_bytes(bytes(8))
+    Path("bad.onnx").write_bytes(make().SerializeToString())
+    refused(capsys, ["optimize", "bad.onnx", "-o", "out.onnx"], "bad.onnx", *words)
+    refused(capsys, ["inspect", "bad.onnx"], "bad.onnx", *words)
+    refused(capsys, ["compare", "model.onnx", "bad.onnx"], "bad.onnx", *words)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", bytes(100)], ids=["empty", "text", "zeros"])
+def test_files_that_are_no_models(content: bytes, model: Path, capsys: Capture) -> None:
+    Path("bad.onnx").write_bytes(content)
+    refused(capsys, ["optimize", "bad.onnx", "-o", "out.onnx"], "bad.onnx")
+    Path("bad.onnx").write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+    refused(capsys, ["optimize", "bad.onnx", "-o", "out.onnx"], "bad.onnx", "cut off")
+    refused(capsys, ["optimize", "none.onnx", "-o", "out.onnx"], "none.onnx", "No such file")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        ("simplfy", ("no pass 'simplfy'", "did you mean 'simplify'")),
+        ("fold-constants{size=1}", ("fold-constants has no option 'size'", "growth")),
+        ("fold-constants{growth=big}", ("growth as int", "'big'")),
+        ("simplify,,fuse", ("a pass is missing",)),
+        ("fixpoint<0>(simplify)", ("fixpoint<0>",)),
+        ("fixpoint(simplify", ("expected ')'",)),
+        ("", ("a pass is missing",)),
+    ],
+)
+def test_bad_pipelines(pipeline: str, words: tuple[str, ...], model: Path, capsys: Capture) -> None:
+    refused(capsys, ["optimize", str(model), "-o", "out.onnx", "--pipeline", pipeline], *words)
+
+
+def test_bad_outputs(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before a pass runs."""
+    (model.parent / "link.onnx").symlink_to(model)
+    (model.parent / "folder").mkdir()
+    for target in ("model.onnx", "./model.onnx", str(model), "link.onnx", "folder/../model.onnx"):
+        refused(capsys, ["optimize", "model.onnx", "-o", target], target, "is the model that was loaded")
+    refused(capsys, ["optimize", "model.onnx", "-o", "folder"], "folder", "is a folder")
+    refused(capsys, ["optimize", "model.onnx", "-o", "none/out.onnx"], "none/out.onnx", "no folder none")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused(capsys, ["optimize", "model.onnx", "-o", "folder/out.onnx"], "folder/out.onnx", "does not allow it")
+
+
+def test_an_opset_that_cannot_be_written(model: Path, capsys: Capture) -> None:
+    refused(capsys, ["optimize", str(model), "-o", "out.onnx", "--opset", "999"], "999")
+    ir.save(tutorial_cnn(), "cnn.onnx")
+    refused(capsys, ["optimize", "cnn.onnx", "-o", "out.onnx", "--opset", "1"], "opset 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shape", "z=1"], ("no input 'z'", "image")),
+        (["--shape", "image=1,3"], ("image", "has 2 axes")),
+        (["--shape", "image=1,4,8,8"], ("image", "is not of that type")),
+        (["--value", "z=1"], ("no input 'z'",)),
+        (["--range", "z=0:1"], ("no input 'z'",)),
+        (["--provider", "qnn"], ("provider 'qnn' was asked for",)),
+    ],
+)
+def test_inputs_and_providers_that_are_not_there(
+    options: list[str], words: tuple[str, ...], model: Path, capsys: Capture
+) -> None:
+    refused(capsys, ["compare", str(model), str(model), *options], *words)
+
+
+def test_a_provider_never_falls_back_to_another(model: Path, capsys: Capture) -> None:
+    refused(capsys, ["compare", str(model), str(model), "--provider", "cuda"], "provider 'cuda' was asked for")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("COMMAND",)),
+        (["optimise"], ("optimise",)),
+        (["optimize", "model.onnx"], ("-o",)),
+        (["optimize", "model.onnx", "-o", "o.onnx", "--opset", "0"], ("--opset", "1 or more")),
+        (["optimize", "model.onnx", "-o", "o.onnx", "--limit", "-1"], ("--limit",)),
+        (["optimize", "model.onnx", "-o", "o.onnx", "--fp", "loose"], ("--fp", "strict")),
+        (["compare", "a", "b", "--provider", "gpu"], ("--provider", "cuda")),
+        (["compare", "a", "b", "--threads", "two"], ("--threads",)),
+        (["compare", "a", "b", "--budget", "0"], ("--budget", "positive")),
+        (["compare", "a", "b", "--shape", "x"], ("--shape", "INPUT=")),
+        (["compare", "a", "b", "--shape", "x=1,b"], ("--shape", "1,b")),
+        (["compare", "a", "b", "--value", "x=nan"], ("--value", "finite")),
+        (["compare", "a", "b", "--range", "x=2:1"], ("--range", "LOW:HIGH")),
+        (["zoo"], ("ACTION",)),
+    ],
+)
+def test_misuse(arguments: list[str], words: tuple[str, ...], capsys: Capture) -> None:
+    misused(capsys, arguments, *words)
+
+
+def test_unknown_passes_and_zoo_models(model: Path, capsys: Capture) -> None:
+    refused(capsys, ["passes", "fuse-conv"], "no pass 'fuse-conv'", "did you mean")
+    refused(capsys, ["zoo", "fetch", "text-recog"], "text-recog", "did you mean text-recognition")
+    assert model.exists()
+
+
+def test_an_interruption_leaves_nothing_behind(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(model.parent.iterdir())
+    monkeypatch.setattr(os, "replace", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupted)
+    assert main(["optimize", "model.onnx", "-o", "out.onnx"]) == 130 == cli.INTERRUPTED
+    assert capsys.readouterr().err == "planish: interrupted\n"
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_a_closed_pipe_is_no_failure(model: Path) -> None:
+    planish = Path(sys.executable).with_name("planish")
+    command = f"{planish} passes --json | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=model.parent)
+    assert done.returncode == 0
+    assert done.stderr == ""
