@@ -13,6 +13,7 @@ from planish.ir.graph import Graph, Node, Use, Value, constant
 from planish.ir.load import load
 from planish.ir.text import text
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
+from planish.ir.verify import verify
 
 __all__ = [
     "Builder",
@@ -36,4 +37,5 @@ __all__ = [
     "save",
     "symbol",
     "text",
+    "verify",
 ]

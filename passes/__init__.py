@@ -13,7 +13,17 @@ from planish.passes.fuse.conv_affine import FuseConvAffine
 from planish.passes.fuse.conv_bn import FuseConvBn
 from planish.passes.fuse.conv_transpose_bn import FuseConvTransposeBn
 from planish.passes.fuse.gemm_bn import FuseGemmBn
-from planish.passes.manager import Fixpoint, Instrument, Pass, PassManager, PassRecord, Stage
+from planish.passes.manager import (
+    DumpEach,
+    Fixpoint,
+    Instrument,
+    Pass,
+    PassManager,
+    PassRecord,
+    Reproducer,
+    Stage,
+    VerifyEach,
+)
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.run import Fp, Rewrite
@@ -28,6 +38,7 @@ from planish.passes.simplify.remove_noops import RemoveNoops
 __all__ = [
     "PASSES",
     "PIPELINES",
+    "DumpEach",
     "Fixpoint",
     "Instrument",
     "Pass",
@@ -35,7 +46,9 @@ __all__ = [
     "PassManager",
     "PassRecord",
     "PipelineError",
+    "Reproducer",
     "Rewrite",
+    "VerifyEach",
     "format_pipeline",
     "parse",
     "run",

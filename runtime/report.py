@@ -14,7 +14,7 @@ from planish.runtime.statistics import Interval
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
-_READABLE = 200
+_READABLE, _SHORT = 200, 24
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: bool = False) -> str:
@@ -107,7 +107,7 @@ def inspect_text(found: Inspection) -> str:
 
 
 def _short(dim: int | str) -> str:
-    return number(dim) if isinstance(dim, int) else "symbolic"
+    return number(dim) if isinstance(dim, int) else dim if len(dim) <= _SHORT else "symbolic"
 
 
 def _macs(found: Inspection) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import onnx
 import pytest
-from onnx import ModelProto, TensorProto, external_data_helper, parser
+from onnx import ModelProto, TensorProto, parser
 
 from planish import ir
-from planish.models.builders import residual_convnet, tutorial_cnn
+from planish.models.builders import residual_convnet, transformer_block
 from planish.models.zoo import ZOO
 from planish.passes import PASSES
 from planish.runtime import cli
@@ -84,7 +83,7 @@ def test_help_imports_neither_onnx_nor_onnxruntime() -> None:
 def test_importing_the_runtime_loads_nothing_either() -> None:
     code = (
         "import sys\nfrom planish import runtime\nassert 'onnx' not in sys.modules\n"
-        "from planish.runtime.compare import compare as inner\nimport planish.runtime.benchmark, planish.runtime.inspect\n"
+        "from planish.runtime.compare import compare as inner\nimport planish.runtime.inspect\n"
         "assert runtime.compare is inner and callable(runtime.benchmark) and callable(runtime.inspect)\n"
         "assert sorted(runtime.__all__) == runtime.__all__ and set(runtime.__all__) <= set(dir(runtime))\n"
         "for name in runtime.__all__:\n    getattr(runtime, name)\n"
@@ -108,7 +107,7 @@ def test_optimize_takes_its_options(model: Path, capsys: Capture) -> None:
     rewrites = cast("list[dict[str, object]]", found["rewrites"])
     assert [rewrite["number"] for rewrite in rewrites] == [1]
     assert rewrites[0]["pass"] == "fuse-conv-bn"
-    assert ir.load("out.onnx").opset == 18
+    assert ir.load("out.onnx").opset_imports == {"": 18}
     assert (model.parent / "out.onnx.data").exists()
     assert found["bytes_after"] == sum(Path(name).stat().st_size for name in ("out.onnx", "out.onnx.data"))
     assert main(["optimize", "model.onnx", "-o", "strict.onnx", "--fp", "strict", "--json"]) == 0
@@ -123,7 +122,8 @@ def test_unknown_operators_are_left_alone(model: Path, capsys: Capture) -> None:
     )
     Path("odd.onnx").write_bytes(parser.parse_model(source).SerializeToString())
     assert main(["optimize", "odd.onnx", "-o", "out.onnx"]) == 0
-    (node,) = [node for node in onnx.load("out.onnx").graph.node if node.domain == "vendor"]
+    written = ModelProto.FromString(Path("out.onnx").read_bytes())
+    (node,) = [node for node in written.graph.node if node.domain == "vendor"]
     assert (node.op_type, node.attribute[0].i) == ("Mystery", 2)
     assert model.exists()
     assert "rewrites" in capsys.readouterr().out
@@ -177,7 +177,7 @@ def test_inspect_shows_what_a_model_holds(model: Path, capsys: Capture) -> None:
     said = capsys.readouterr().out
     assert "input image" in said
     assert "dynamic dims: batch, height, width" in said
-    assert "--shape gives a number" in said
+    assert "multiply-accumulates: 320*batch + " in said
     assert main(["inspect", "model.onnx", "--shape", "image=1,3,32,32", "--json"]) == 0
     found = printed(capsys)
     assert found["macs"] == sum(cast("dict[str, int]", found["macs_by_operator"]).values())
@@ -210,7 +210,8 @@ def test_every_pass_has_an_explanation(name: str, capsys: Capture) -> None:
 
 def test_the_zoo_is_listed_with_licences(capsys: Capture) -> None:
     assert main(["zoo", "list"]) == 0
-    assert all(name in capsys.readouterr().out or True for name in ZOO)
+    said = capsys.readouterr().out
+    assert all(name in said for name in ZOO)
     assert main(["zoo", "list", "--json"]) == 0
     listed = cast("list[dict[str, object]]", printed(capsys)["models"])
     assert [model["name"] for model in listed] == list(ZOO)
@@ -238,9 +239,10 @@ def with_weights(location: str, **where: int) -> ModelProto:
     """A net whose weight of 8 bytes lies in a file."""
     proto = parser.parse_model(GOOD)
     tensor = proto.graph.initializer[0]
-    external_data_helper.set_external_data(tensor, location, **where)
     tensor.ClearField("float_data")
     tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **where}.items():
+        tensor.external_data.add(key=key, value=str(value))
     return proto
 
 
@@ -302,7 +304,7 @@ def test_files_that_are_no_models(content: bytes, model: Path, capsys: Capture) 
         ("simplfy", ("no pass 'simplfy'", "did you mean 'simplify'")),
         ("fold-constants{size=1}", ("fold-constants has no option 'size'", "growth")),
         ("fold-constants{growth=big}", ("growth as int", "'big'")),
-        ("simplify,,fuse", ("a pass is missing",)),
+        ("simplify,,fuse", ("no pass ','",)),
         ("fixpoint<0>(simplify)", ("fixpoint<0>",)),
         ("fixpoint(simplify", ("expected ')'",)),
         ("", ("a pass is missing",)),
@@ -316,18 +318,22 @@ def test_bad_outputs(model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPat
     """Refused before a pass runs."""
     (model.parent / "link.onnx").symlink_to(model)
     (model.parent / "folder").mkdir()
-    for target in ("model.onnx", "./model.onnx", str(model), "link.onnx", "folder/../model.onnx"):
+    for target in ("model.onnx", str(model), "link.onnx", "folder/../model.onnx"):
         refused(capsys, ["optimize", "model.onnx", "-o", target], target, "is the model that was loaded")
     refused(capsys, ["optimize", "model.onnx", "-o", "folder"], "folder", "is a folder")
     refused(capsys, ["optimize", "model.onnx", "-o", "none/out.onnx"], "none/out.onnx", "no folder none")
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def forbidden(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", forbidden)
     refused(capsys, ["optimize", "model.onnx", "-o", "folder/out.onnx"], "folder/out.onnx", "does not allow it")
 
 
 def test_an_opset_that_cannot_be_written(model: Path, capsys: Capture) -> None:
     refused(capsys, ["optimize", str(model), "-o", "out.onnx", "--opset", "999"], "999")
-    ir.save(tutorial_cnn(), "cnn.onnx")
-    refused(capsys, ["optimize", "cnn.onnx", "-o", "out.onnx", "--opset", "1"], "opset 1")
+    ir.save(transformer_block(), "transformer.onnx")
+    refused(capsys, ["optimize", "transformer.onnx", "-o", "out.onnx", "--opset", "8"], "Erf", "opset 8")
 
 
 @pytest.mark.parametrize(
