@@ -99,11 +99,14 @@ class Emitter:
         self.imports = dict(graph.opset_imports)
         if opset is not None:
             if not 1 <= opset <= schema.NEWEST_OPSET:
-                raise GraphError(f"opset {opset} is none of those that the installed onnx knows, 1 to {schema.NEWEST_OPSET}")
+                raise GraphError(
+                    f"opset {opset} is none of those that the installed onnx knows, 1 to {schema.NEWEST_OPSET}"
+                )
             self.imports[""] = opset
         self.loaded = graph.model if isinstance(graph.model, onnx.ModelProto) else None
         loaded = opset_versions(self.loaded) if self.loaded is not None else {}
         self.changed = {domain for domain, version in self.imports.items() if loaded.get(domain) != version}
+        self.functions = {(f.domain, f.name) for f in (self.loaded or onnx.ModelProto()).functions}
         self.changed |= {"ai.onnx"} if "" in self.changed else set()
 
     def model(self) -> onnx.ModelProto:
@@ -232,6 +235,7 @@ class Emitter:
     def rebuilt(self, node: Node, source: Source | None, names: Names) -> onnx.NodeProto:
         proto = onnx.NodeProto()
         key = schema.parse_key(node.op)
+        self.check_foreign(node, key)
         lowered = forms.lower_form(node, self.imports.get(key.domain, 0))
         written: Mapping[str, AttributeProto] = {}
         if source is not None:
@@ -246,6 +250,13 @@ class Emitter:
         for name in sorted(lowered.attributes, key=lambda name: _position(name, written)):
             proto.attribute.append(self.attribute(node, name, lowered.attributes[name], written.get(name), names))
         return proto
+
+    def check_foreign(self, node: Node, key: schema.Key) -> None:
+        """An operator that the model's opset lacks must not become one of that name that another opset has."""
+        if key.domain in self.changed and node.op.startswith("::") and (key.domain, key.op_type) not in self.functions:
+            opset = self.imports[key.domain]
+            if schema.at(key.domain, key.op_type, opset) is not None:
+                raise GraphError(f"{key.op_type} is unknown in the model's opset, and opset {opset} has one", node)
 
     def attribute(
         self, node: Node, name: str, value: Attribute, written: AttributeProto | None, names: Names

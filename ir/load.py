@@ -56,7 +56,7 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal[
     with paused_collection():
         try:
             graph = _Loader(proto, folder).load()
-        except _OutOfOrder:
+        except _OutOfOrderError:
             graph = _Loader(proto, folder, sort=True).load()
     for tensor in external_tensors(proto):
         load_tensor(tensor, folder)
@@ -88,7 +88,7 @@ def opset_versions(proto: onnx.ModelProto) -> dict[str, int]:
 
 def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
     newest = schema.newest_versions()
-    if not proto.opset_import and proto.ir_version >= 3:  # noqa: PLR2004  IR 3 brought opset imports
+    if not proto.opset_import and proto.ir_version >= 3:  # which brought opset imports
         raise GraphError(f"{folder.origin}: imports no operator set, so its operators have no meaning")
     for opset in proto.opset_import:
         domain = "" if opset.domain == "ai.onnx" else opset.domain
@@ -101,7 +101,7 @@ def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
             )
 
 
-class _OutOfOrder(Exception):
+class _OutOfOrderError(Exception):
     """A node reads what no earlier one makes."""
 
 
@@ -177,7 +177,9 @@ class _Loader:
             else:
                 scope.values[name] = graph.add_initializer(name, tensor)
 
-    def node(self, proto: onnx.NodeProto, graph: Graph, scope: _Scope, infos: Mapping[str, onnx.ValueInfoProto]) -> None:
+    def node(
+        self, proto: onnx.NodeProto, graph: Graph, scope: _Scope, infos: Mapping[str, onnx.ValueInfoProto]
+    ) -> None:
         values = scope.values
         names = proto.input
         operands = tuple([(values.get(n) or self.find(n, scope, proto)) if n else None for n in names]) if names else ()
@@ -205,7 +207,9 @@ class _Loader:
         for name, result in zip(results, node.results, strict=True):
             if name:
                 if name in values:
-                    raise self.error(f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})")
+                    raise self.error(
+                        f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})"
+                    )
                 values[self.text(name)] = result
                 if name in infos:
                     result.source = infos[name]
@@ -287,7 +291,7 @@ class _Loader:
     def find(self, name: str, scope: _Scope, proto: onnx.NodeProto) -> Value:
         found = scope.find(name)
         if found is None and not self.sort:
-            raise _OutOfOrder
+            raise _OutOfOrderError
         if found is None:
             raise self.error(f"node {proto.name or proto.op_type!r} reads {name!r}, which nothing defines")
         return found

@@ -107,7 +107,9 @@ class SparseTensor(Tensor):
             else:
                 dense[tuple(indices.T)] = self.values.array()
         except IndexError:
-            raise GraphError(f"sparse tensor {self.proto.values.name!r} has an index outside of {list(self.shape)}") from None
+            raise GraphError(
+                f"sparse tensor {self.proto.values.name!r} has an index outside of {list(self.shape)}"
+            ) from None
         return dense
 
 

@@ -24,7 +24,7 @@ _MEAN = 3
 _MONOTONE = frozenset(
     (
         *("Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm", "Identity"),
-        *("MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Sub", "Transpose"),
+        *("If", "MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Sub", "Transpose"),
     )
 )
 
@@ -48,8 +48,9 @@ def rounding_bounds(proto: onnx.ModelProto, feeds: Mapping[str, Feed], terms: in
     return bounds
 
 
-def _make_positive(graph: onnx.GraphProto) -> None:
-    made = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+def _make_positive(graph: onnx.GraphProto, around: Mapping[str, Array] | None = None) -> None:
+    """`around`: the constants that a nested graph sees."""
+    made = dict(around or {}) | {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type not in _MONOTONE:
             raise ValueError(f"nothing is known of how {node.op_type} rounds")
@@ -58,6 +59,8 @@ def _make_positive(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             if attribute.name in ("alpha", "beta"):
                 attribute.f = abs(attribute.f)
+            if attribute.HasField("g"):
+                _make_positive(attribute.g, made)
         if node.op_type == "BatchNormalization":
             name = f"{node.input[_MEAN]}_subtracted_by_{node.output[0]}"
             graph.initializer.append(numpy_helper.from_array(-np.abs(made[node.input[_MEAN]]), name))

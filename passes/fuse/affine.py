@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.ir import DType, Node, Value
+from planish.ir.types import Array
 from planish.passes.pattern import Const, Op, Var
 from planish.passes.rewrite import Match
 
 Channels = NDArray[np.float64]
-_SINGLE = 32
 _LEAST_NORMAL = {DType.FLOAT16: 2.0**-14, DType.BFLOAT16: 2.0**-126, DType.FLOAT: 2.0**-126, DType.DOUBLE: 2.0**-1022}
 
 
@@ -62,30 +62,30 @@ def per_channel(value: Value, channels: int, rank: int) -> Channels | None:
 def scaled(m: Match, weight: Value, factors: Channels, view: tuple[int, ...] | None = None) -> Value | None:
     """A weight times factors, one for each channel, that broadcast to it or to its `view`, as a new constant.
 
-    None where that leaves the normal numbers. Subnormal ones lose digits, which is mere rounding as long as another
-    weight of the same channel stays normal.
+    Worked out in double precision and rounded once. None where a channel overflows, or where its largest weight leaves
+    the normal numbers, below which digits are lost.
     """
     tensor = weight.constant
     if tensor is None:
         return None
-    half = tensor.dtype.bits < _SINGLE  # it would keep too few digits of a small factor
-    array = tensor.array().astype(np.float32) if half else tensor.fresh_array()
-    array = array.reshape(view or tensor.shape)
+    array = tensor.fresh_array().reshape(view or tensor.shape)
     across = tuple(axis for axis, extent in enumerate(factors.shape) if extent == 1)
-    largest = np.maximum(array.max(across, keepdims=True, initial=0), -array.min(across, keepdims=True, initial=0))
+    before = _largest(array, across)
     with np.errstate(all="ignore"):
-        expected = largest.astype(np.float64) * np.abs(factors)
-        np.multiply(array, factors.astype(array.dtype), out=array)
-        result = array.astype(tensor.dtype.numpy, copy=False)
-    if _any_below(expected, _LEAST_NORMAL[tensor.dtype]) or _any_below(np.abs(factors), _LEAST_NORMAL[DType.of(array)]):
+        expected = before * np.abs(factors)
+        np.multiply(array, factors, out=array, casting="unsafe")
+    least = _LEAST_NORMAL[tensor.dtype]
+    if np.any((before >= least) & (expected > 0) & (expected < least)):
         return m.decline("the scaled weight leaves the normal numbers of its element type")
-    if np.isfinite(largest).all() and not np.isfinite(result).all():
+    if np.isfinite(before).all() and not np.isfinite(_largest(array, across)).all():
         return m.decline("the scaled weight overflows its element type")
-    return m.constant(result.reshape(tensor.shape), weight.name)
+    return m.constant(array.reshape(tensor.shape), weight.name)
 
 
-def _any_below(magnitudes: Channels, least: float) -> bool:
-    return bool(np.any((magnitudes > 0) & (magnitudes < least)))
+def _largest(array: Array, across: tuple[int, ...]) -> Channels:
+    """The largest magnitude of each channel, without a copy of the array."""
+    largest = np.maximum(array.max(across, keepdims=True, initial=0), -array.min(across, keepdims=True, initial=0))
+    return largest.astype(np.float64)
 
 
 def shifted(m: Match, bias: Value | None, affine: Affine, like: Value) -> Value | None:

@@ -142,6 +142,16 @@ def test_ceil_div_rounds_up(a: Term, b: Term, binding: Mapping[str, int]) -> Non
     assert bound(ceil_div(a.dim, b.dim), binding) == -(-whole // divisor)
 
 
+@pytest.mark.parametrize("divisor", [-8, -4, -3, -2, -1, 1, 2, 3, 4, 6, 8])
+def test_division_of_a_multiple_rounds_down(divisor: int) -> None:
+    n = symbol("n")
+    for factor in range(-6, 7):
+        for rest in range(-6, 7):
+            quotient = floor_div(factor * n + rest, divisor)
+            found = [bound(quotient, {"n": extent}) for extent in range(6)]
+            assert found == [(factor * extent + rest) // divisor for extent in range(6)], (factor, rest)
+
+
 def test_what_is_equal_is_recognised() -> None:
     n, h, w = symbol("n"), symbol("h"), symbol("w")
     same: list[tuple[Dim, Dim]] = [

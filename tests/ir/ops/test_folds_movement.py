@@ -8,6 +8,7 @@ import pytest
 from planish.ir.ops.indexing import OPERATORS as INDEXING
 from planish.ir.ops.placing import OPERATORS as PLACING
 from planish.ir.ops.shape import OPERATORS as SHAPE
+from planish.ir.ops.table import lookup
 from planish.ir.types import Array
 from tests.ir.ops.conftest import Case, Draw, Runtime, compare
 
@@ -190,6 +191,17 @@ RESULTS = {"Split": 2}
 @pytest.mark.parametrize("op", CASES)
 def test_fold(runtime: Runtime, op: str) -> None:
     compare(runtime, op, CASES[op], RESULTS.get(op, 1))
+
+
+@pytest.mark.parametrize(
+    ("op", "indices", "updates"), [("ScatterND", [[0], [-3]], [1.0, 2.0]), ("ScatterElements", [0, -3], [1.0, 2.0])]
+)
+def test_two_updates_of_one_element_have_no_order(op: str, indices: list[int], updates: list[float]) -> None:
+    arrays = [np.zeros(3, np.float32), np.array(indices, np.int64), np.array(updates, np.float32)]
+    node = Node(op, [constant(array) for array in arrays])
+    fold = lookup(op).fold
+    assert fold is not None
+    assert fold(node, arrays) is None
 
 
 def test_no_fold_is_left_out() -> None:
