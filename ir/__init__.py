@@ -14,6 +14,7 @@ from planish.ir.load import load
 from planish.ir.text import text
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 from planish.ir.verify import verify
+from planish.ir.view import digraph
 
 __all__ = [
     "Builder",
@@ -32,6 +33,7 @@ __all__ = [
     "Use",
     "Value",
     "constant",
+    "digraph",
     "emit",
     "load",
     "save",

@@ -198,10 +198,17 @@ def reads(graph: Graph) -> Iterator[Value]:
     """The values that a graph, or one nested in it, reads and none of them makes; one may come more than once."""
     for node in (*graph.nodes, graph.returns):
         for operand in node.operands:
-            if operand is not None and not graph.encloses(operand.graph):
+            if operand is not None and not encloses(graph, operand.graph):
                 yield operand
         for nested in node.graphs:
-            yield from (value for value in reads(nested) if not graph.encloses(value.graph))
+            yield from (value for value in reads(nested) if not encloses(graph, value.graph))
+
+
+def encloses(graph: Graph, inner: Graph | None) -> bool:
+    """Whether `inner` is the graph or is nested in it."""
+    while inner is not None and inner is not graph:
+        inner = inner.owner.graph if inner.owner is not None else None
+    return inner is graph
 
 
 def _hints(graph: Graph) -> Iterator[str]:

@@ -209,12 +209,10 @@ class Graph:
     is their node) read values of the graphs around them directly.
     """
 
-    def __init__(
-        self, name: str = "", opset_imports: Mapping[str, int] | None = None, outer: Graph | None = None
-    ) -> None:
-        """`outer`: the graph that one of its nodes will nest this one in."""
+    def __init__(self, name: str = "", opsets: Mapping[str, int] | None = None, outer: Graph | None = None) -> None:
+        """`opsets`: versions by domain. `outer`: the graph that one of its nodes will nest this one in."""
         self.name = name
-        self.opset_imports: dict[str, int] = dict(opset_imports or {})
+        self.opset_imports: dict[str, int] = dict(opsets or {})
         self.inputs: tuple[Value, ...] = ()
         self.defaults: dict[Value, Tensor] = {}
         self.initializers: dict[Value, None] = {}
@@ -231,8 +229,6 @@ class Graph:
         self.returns.graph = self
         self._nodes: tuple[Node, ...] | None = None
         self._fresh: Iterator[int] = itertools.count(1) if outer is None else outer._fresh
-
-    # What is there
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -267,19 +263,9 @@ class Graph:
             for nested in node.graphs:
                 yield from nested.walk()
 
-    def encloses(self, graph: Graph | None) -> bool:
-        """Whether `graph` is this graph or is nested in it."""
-        while graph is not None:
-            if graph is self:
-                return True
-            graph = graph.owner.graph if graph.owner is not None else None
-        return False
-
     def fresh_name(self) -> str:
         """A name for an extent of which nothing is known; no model can hold it."""
         return f"?{next(self._fresh)}"
-
-    # The interface, laid down once by whoever builds the graph
 
     def add_input(self, name: str, type: Type | None, default: Tensor | None = None) -> Value:
         """Append an input; one with a default is an overridable initializer."""
@@ -296,8 +282,6 @@ class Graph:
         value.graph = self
         self.initializers[value] = None
         return value
-
-    # Mutations
 
     def insert(self, node: Node, before: Node | None = None) -> None:
         """Put a new node before another one of this graph, or at the end; a node that is elsewhere moves here."""

@@ -123,7 +123,7 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
     start: the nodes to look at first; None means all.
     """
     driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
-    driver.drive(driver.interesting(graph.walk() if start is None else start))
+    driver.drive(driver.interesting(graph.walk() if start is None else driver.around(start)))
 
 
 class _Driver:
@@ -219,9 +219,16 @@ class _Driver:
         """Queue what changed, and every node from which a picture can reach it."""
         front = [node for node in affected if node.graph is not None]
         self.run.log.extend(front)
+        self.worklist.update(self.around(front))
+
+    def around(self, nodes: Iterable[Node]) -> dict[Node, None]:
+        """Some nodes, and every one from which a picture can reach them."""
+        found: dict[Node, None] = {}
+        front = list(nodes)
         for _ in range(self.reach):
-            self.worklist.update(dict.fromkeys(front))
+            found.update(dict.fromkeys(front))
             front = [user for node in front for result in node.results for user in result.users]
+        return found
 
 
 def needs_copy(value: Value, graph: Graph, created: Sequence[Node] = ()) -> bool:

@@ -1,38 +1,25 @@
 """An arm of a benchmark: one model in a process of its own, asked for one block of runs at a time.
 
 Two sessions in one process disturb each other, as do idle ones whose threads still spin; so an arm answers only once
-its threads are quiet. Requests and replies are pickles behind their length, on the pipes between a process and its own
-child.
+its threads are quiet.
 """
 
-import gc
 import os
-import pickle
-import queue
-import signal
-import struct
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Self, cast
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planish.runtime.child import Child, serve
 from planish.runtime.errors import SessionError
 from planish.runtime.providers import Target
 from planish.runtime.session import Binding, Feed, Session
 
-_END = object()
-_LENGTH = struct.Struct(">Q")
-_SIGKILL = 9
 _SETTLE_STEP_SECONDS = 0.002
 _SETTLE_LIMIT_SECONDS = 0.25
 
@@ -85,11 +72,6 @@ class Memory:
     """The highest resident size since then (VmHWM)."""
     proportional: int | None
     """Now, each shared page counted by its share (PSS)."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    message: str
 
 
 Request = Open | Bind | Block | Weigh
@@ -165,19 +147,7 @@ class _Worker:
 
 def main() -> None:
     """Answers requests on standard input until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
-    gc.disable()  # no collection in the middle of a run
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a library that prints must not break the replies
-    worker = _Worker()
-    _write(replies, None)
-    while (request := _read(sys.stdin.buffer)) is not _END:
-        try:
-            reply = worker.answer(cast("Request", request))
-        except SessionError as error:
-            reply = Failure(str(error))
-        _settle()
-        _write(replies, reply)
+    serve(_Worker().answer, _settle)
 
 
 def _settle() -> None:
@@ -205,25 +175,8 @@ def _reset_peak() -> None:
         return  # the peak then counts from the start of the process, where nothing larger was held
 
 
-def _write(stream: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_LENGTH.pack(len(data)))
-    stream.write(data)
-    stream.flush()
-
-
-def _read(stream: IO[bytes]) -> object:
-    """_END at the end of the stream, cut off or not."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return _END
-    (size,) = _LENGTH.unpack(head)
-    data = stream.read(size)
-    return pickle.loads(data) if len(data) == size else _END
-
-
 class Arm:
-    """The parent's side: starts the child, asks, and always ends it.
+    """The parent's side.
 
     Raises:
         SessionError: in every method: the child reports a failure, dies, or does not answer within `timeout_seconds`.
@@ -231,22 +184,7 @@ class Arm:
 
     def __init__(self, model: str | os.PathLike[str], timeout_seconds: float) -> None:
         self._model = os.fspath(model)
-        self._timeout = timeout_seconds
-        self._replies: queue.Queue[object] = queue.Queue()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by _reap
-        command = [sys.executable, "-P", "-c", "from planish.runtime.arm import main; main()"]
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
-            )
-        except OSError as error:
-            self._errors.close()
-            raise SessionError(f"cannot start a process to run {self._model} in: {error}") from error
-        stream = cast("BinaryIO", self._process.stdout)
-        reader = threading.Thread(target=_receive, args=(stream, self._replies), daemon=True)
-        reader.start()
-        self._finalizer = weakref.finalize(self, _reap, self._process, reader, self._errors)
-        self._reply()
+        self._child = Child("planish.runtime.arm", self._model, timeout_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -258,73 +196,22 @@ class Arm:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._child.pid
 
     def close(self) -> None:
         """Kills the child and collects it; happens by itself when the arm is dropped or the interpreter ends."""
-        self._finalizer()
+        self._child.close()
 
     def open(self, target: Target, config: Mapping[str, str], feeds: Sequence[Mapping[str, Feed]]) -> Opened:
-        return cast("Opened", self._ask(Open(self._model, target, config, feeds)))
+        return cast("Opened", self._child.ask(Open(self._model, target, config, feeds)))
 
     def bind(self) -> str | None:
         """Why inputs and outputs cannot be bound, or None when `block` may be asked for bound runs."""
-        return cast("str | None", self._ask(Bind()))
+        return cast("str | None", self._child.ask(Bind()))
 
     def block(self, *, bound: bool, start: int, runs: int, seconds: float) -> NDArray[np.float64]:
         """The seconds that each run took, in order."""
-        return cast("NDArray[np.float64]", self._ask(Block(bound, start, runs, seconds)))
+        return cast("NDArray[np.float64]", self._child.ask(Block(bound, start, runs, seconds)))
 
     def memory(self) -> Memory:
-        return cast("Memory", self._ask(Weigh()))
-
-    def _ask(self, request: Request) -> object:
-        try:
-            _write(cast("BinaryIO", self._process.stdin), request)
-        except OSError as error:
-            raise self._died() from error
-        return self._reply()
-
-    def _reply(self) -> object:
-        try:
-            reply = self._replies.get(timeout=self._timeout)
-        except queue.Empty:
-            self.close()
-            raise SessionError(
-                f"the process that runs {self._model} did not answer within {self._timeout:g} s and was ended: "
-                "allow a longer timeout, or look for an operator that hangs"
-            ) from None
-        if reply is _END:
-            raise self._died()
-        if isinstance(reply, Failure):
-            raise SessionError(reply.message)
-        return reply
-
-    def _died(self) -> SessionError:
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        self.close()
-        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        words = f": {lines[-1].strip()}" if lines else ", and said nothing"
-        memory = "; is there enough memory for it?" if code == -_SIGKILL else ""
-        return SessionError(f"the process that runs {self._model} ended with {how}{words}{memory}")
-
-
-def _receive(stream: IO[bytes], replies: "queue.Queue[object]") -> None:
-    """The thread's work: a queue can be read with a timeout on every system, a pipe cannot."""
-    while (reply := _read(stream)) is not _END:
-        replies.put(reply)
-    replies.put(_END)
-
-
-def _reap(process: "subprocess.Popen[bytes]", reader: threading.Thread, errors: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    reader.join()
-    for stream in (process.stdin, process.stdout, errors):
-        if stream is not None:
-            try:
-                stream.close()
-            except OSError:
-                continue  # what was left in the buffer has no reader any more
+        return cast("Memory", self._child.ask(Weigh()))

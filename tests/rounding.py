@@ -24,7 +24,7 @@ _MEAN = 3
 _MONOTONE = frozenset(
     (
         *("Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm", "Identity"),
-        *("If", "MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Sub", "Transpose"),
+        *("If", "MatMul", "MaxPool", "Mul", "Neg", "Relu", "Reshape", "Sub", "Transpose"),
     )
 )
 
@@ -54,8 +54,7 @@ def _make_positive(graph: onnx.GraphProto, around: Mapping[str, Array] | None = 
     for node in graph.node:
         if node.op_type not in _MONOTONE:
             raise ValueError(f"nothing is known of how {node.op_type} rounds")
-        if node.op_type == "Sub":
-            node.op_type = "Add"
+        node.op_type = {"Sub": "Add", "Neg": "Identity"}.get(node.op_type, node.op_type)
         for attribute in node.attribute:
             if attribute.name in ("alpha", "beta"):
                 attribute.f = abs(attribute.f)

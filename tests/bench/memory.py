@@ -110,8 +110,8 @@ def main() -> None:
         found = measure_apart(source, Path(folder) / "out.onnx")
     allowed = ALLOWED_BASE + ALLOWED_FACTOR * weight
     print(
-        f"model {options.gib:.2f} GiB, {options.layers} weights of {weight / 1e6:.0f} MB, {found['rewrites']:.0f} rewrites, "
-        f"{found['seconds']:.1f} s"
+        f"model {options.gib:.2f} GiB, {options.layers} weights of {weight / 1e6:.0f} MB, "
+        f"{found['rewrites']:.0f} rewrites, {found['seconds']:.1f} s"
     )
     print(f"peak RSS {found['peak'] / 1e6:.0f} MB (at start {found['base'] / 1e6:.0f}), allowed {allowed / 1e6:.0f} MB")
 

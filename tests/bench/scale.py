@@ -62,7 +62,8 @@ class _Layers:
         biased = self.node("Add", [product, bias], f"{name}_biased")
         split = self.node("Reshape", [biased, target], f"{name}_split")
         turned = self.node("Transpose", [split], f"{name}_turned", perm=[0, 2, 1, 3])
-        back = self.node("Transpose", [turned], f"{name}_back", perm=[0, 2, 1, 3])
+        weighed = self.node("Softmax", [turned], f"{name}_weighed", axis=-1)
+        back = self.node("Transpose", [weighed], f"{name}_back", perm=[0, 2, 1, 3])
         width = self.weight(f"{name}_width", np.array([WIDTH]))
         merged_target = self.node("Concat", [batch, sequence, width], f"{name}_merged_target", axis=0)
         merged = self.node("Reshape", [back, merged_target], f"{name}_merged")
@@ -135,8 +136,8 @@ def main() -> None:
     for turns in runs.values():
         best = min(turns, key=lambda turn: turn["total"])
         print(
-            f"{best['nodes']:8.0f} {best['after']:8.0f} {best['rewrites']:9.0f} {best['load']:8.2f} {best['passes']:9.2f} "
-            f"{best['emit']:8.2f} {best['total']:8.2f}"
+            f"{best['nodes']:8.0f} {best['after']:8.0f} {best['rewrites']:9.0f} {best['load']:8.2f} "
+            f"{best['passes']:9.2f} {best['emit']:8.2f} {best['total']:8.2f}"
         )
     first, last = (runs[layers] for layers in (options.layers[0], options.layers[-1]))
     ratios = [b["total"] / a["total"] for a, b in zip(first, last, strict=True)]

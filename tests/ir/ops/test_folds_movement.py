@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pytest
 
+from planish.ir import Node, constant
 from planish.ir.ops.indexing import OPERATORS as INDEXING
 from planish.ir.ops.placing import OPERATORS as PLACING
 from planish.ir.ops.shape import OPERATORS as SHAPE
