@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def paused_collection() -> Iterator[None]:
+def paused_collection() -> Generator[None]:
     """Graphs are large, long-lived and full of cycles: collecting while one grows costs a third of the time and frees
     nothing. The collector is as it was afterwards."""
     if not gc.isenabled():

@@ -58,6 +58,7 @@ class _Parser:
         self.index = 0
 
     def tokenize(self) -> Sequence[str]:
+        """A quoted token keeps its first quote, so that none is taken for a sign or for the end."""
         found: list[str] = []
         position = 0
         end = len(self.text.rstrip())
@@ -68,7 +69,7 @@ class _Parser:
                     f"pipeline {self.text!r}: cannot be read from {self.text[position : position + 12]!r} on"
                 )
             quoted = match.group(3)
-            found.append(match.group(0).strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+            found.append(match.group(0).strip() if quoted is None else '"' + re.sub(r"\\(.)", r"\1", quoted))
             position = match.end()
         return found
 
@@ -143,7 +144,7 @@ class _Parser:
         """Everything up to the next comma or brace: a glob like conv-* is several tokens."""
         parts: list[str] = []
         while self.peek() and self.peek() not in (",", "}"):
-            parts.append(self.take())
+            parts.append(self.take().removeprefix('"'))
         return "".join(parts)
 
     def select(self, name: str, options: Mapping[str, str]) -> tuple[Stage, ...]:

@@ -21,8 +21,9 @@ WANTED = 3
 _LARGEST_INPUT = 1 << 22
 _LEADING = (1, 2, 3, 5, 7)
 _INNER = (32, 64, 7, 16, 1, 2, 3, 48, 96, 128, 224, 256, 320, 512, 576, 640)
+_UNLIKE = (32, 1, 2, 128, 64, 256, 512, 16, 3, 48, 7, 320)
 _VARIED = (1, 2, 3, 7, 16, 32, 33, 48, 64, 96, 128)
-_PAIRS = 64
+_COMBINATIONS = 2048
 _SECONDS = 20.0
 _RANKS = (2, 4, 3, 1, 0, 5)
 _UNKNOWN_RANK = (2, 3, 4, 5, 6)
@@ -126,7 +127,7 @@ def find_bindings(symbols: Symbols, fixed: Mapping[str, float], accepts: Accepts
     base = search.first()
     if base is None:
         return ()
-    found = {str(binding): binding for binding in search.spread(base)}
+    found = search.spread(base)
     empty = search.empty(base)
     return (*found.values(), *((empty,) if empty is not None else ()))
 
@@ -165,36 +166,52 @@ class _Search:
         inner = [name for name in names if name not in self.symbols.leading]
         ranks = _RANKS if self.symbols.has_unknown_rank else _RANKS[:1]
         alike = [(extent,) * len(inner) for extent in (_INNER if inner else _INNER[:1])]
-        unlike = itertools.islice(itertools.product(_INNER, repeat=len(inner)), _PAIRS if len(inner) > 1 else 0)
+        few = max((n for n in range(len(_UNLIKE) + 1) if n ** len(inner) <= _COMBINATIONS), default=0)
+        unlike = itertools.product(_UNLIKE[:few], repeat=len(inner)) if len(inner) > 1 else ()
         for rank, extents, batch in itertools.product(ranks, (*alike, *unlike), _LEADING[:2]):
             yield _Guess({**dict.fromkeys(names, batch), **dict(zip(inner, extents, strict=True))}, rank)
 
-    def spread(self, base: _Guess) -> Iterator[Binding]:
+    def spread(self, base: _Guess) -> Mapping[str, Binding]:
         """Each symbol takes each of its extents once, never in step with the symbol beside it."""
-        names = self.symbols.names
-        extents = {name: self.extents(name, base) for name in names}
-        found = 0
-        turns = [{n: extents[n][(turn + i) % len(extents[n])] for i, n in enumerate(names)} for turn in range(WANTED)]
-        singles = [{**base.extents, name: extent} for name in names for extent in extents[name]]
+        groups = self.groups(base)
+        turns = [
+            {name: row[(turn + place) % len(row)] for place, (group, row) in enumerate(groups) for name in group}
+            for turn in range(WANTED)
+        ]
+        singles = [{**base.extents, **dict.fromkeys(group, extent)} for group, row in groups for extent in row]
+        found: dict[str, Binding] = {}
         for chosen in (*turns, *singles, base.extents):
             binding = self.attempt(_Guess(chosen, base.rank))
             if binding is not None:
-                yield binding
-                found += 1
-            if found == WANTED or (found and time.monotonic() > self.deadline):
-                return
+                found[str(binding)] = binding
+            if len(found) == WANTED or (found and time.monotonic() > self.deadline):
+                break
+        return found
 
-    def extents(self, name: str, base: _Guess) -> Sequence[int]:
-        """The smallest, the middle and the largest extent that the model accepts for a symbol; others as in `base`."""
-        known = base.extents[name]
-        candidates = sorted({*(_LEADING if name in self.symbols.leading else _VARIED), known})
-        accepted = [extent for extent in candidates if extent == known or self.takes(name, extent, base)]
+    def groups(self, base: _Guess) -> Sequence[tuple[tuple[str, ...], Sequence[int]]]:
+        """Symbols with the extents that the model accepts for them. Those that it lets no other extent have by
+        themselves, and that are alike in `base`, are one extent under several names: they change together."""
+        rows = [((name,), self.extents((name,), base)) for name in self.symbols.names]
+        stuck: dict[int, tuple[str, ...]] = {}
+        for (name,), row in rows:
+            if len(row) == 1:
+                stuck[row[0]] = (*stuck.get(row[0], ()), name)
+        joint = [(group, self.extents(group, base)) for group in stuck.values() if len(group) > 1]
+        bound = {name for group, row in joint if len(row) > 1 for name in group}
+        return [*(r for r in rows if r[0][0] not in bound), *(r for r in joint if len(r[1]) > 1)]
+
+    def extents(self, group: tuple[str, ...], base: _Guess) -> Sequence[int]:
+        """The smallest, the middle and the largest extent that the model accepts for symbols that change together."""
+        known = base.extents[group[0]]
+        leading = any(name in self.symbols.leading for name in group)
+        candidates = sorted({*(_LEADING if leading else _VARIED), known})
+        accepted = [extent for extent in candidates if extent == known or self.takes(group, extent, base)]
         return tuple(dict.fromkeys((accepted[0], accepted[len(accepted) // 2], accepted[-1])))
 
-    def takes(self, name: str, extent: int, base: _Guess) -> bool:
+    def takes(self, group: tuple[str, ...], extent: int, base: _Guess) -> bool:
         if time.monotonic() > self.deadline:
             return False
-        return self.attempt(_Guess({**base.extents, name: extent}, base.rank)) is not None
+        return self.attempt(_Guess({**base.extents, **dict.fromkeys(group, extent)}, base.rank)) is not None
 
     def empty(self, base: _Guess) -> Binding | None:
         for name in sorted(self.symbols.names, key=lambda name: name not in self.symbols.leading):

@@ -20,11 +20,12 @@ from planish.runtime.bindings import WANTED, Binding, find_bindings
 from planish.runtime.difference import is_float
 from planish.runtime.errors import SessionError
 from planish.runtime.feeds import KINDS, NONFINITE, NORMAL, Bounds, Feeds, Kind, Set, large
+from planish.runtime.isolated import Host
 from planish.runtime.judge import Judge
 from planish.runtime.latency import LatencyReport
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
-from planish.runtime.session import Result, Session
+from planish.runtime.session import Result
 
 Model = str | os.PathLike[str] | Graph
 LEVEL = "disabled"
@@ -88,12 +89,13 @@ def compare(
         if report.reason:
             return report
         feeds = Feeds(graph, fixed or {}, ranges or {}, seed)
-        comparison = _Comparison(*paths, feeds, target=target, exact=exact, progress=progress)
+        host = stack.enter_context(Host())
+        comparison = _Comparison(host, paths, feeds, target=target, exact=exact, progress=progress)
         found = tuple(feeds.complete(binding) for binding in bindings) or comparison.search()
         runs = comparison.run(found, 1.0 if latency_seconds is None else _TIMING)
         notes = comparison.judge.notes()
         if not bindings and feeds.symbols.names and len(found) < WANTED:
-            notes = (*notes, f"only {len(found)} binding of the symbolic dims was found that A accepts")
+            notes = (*notes, f"no more than {len(found)} bindings of the symbolic dims were found that A accepts")
         latency = None if latency_seconds is None else comparison.time(runs, latency_seconds)
         progress("done", 1.0)
     reason = next((run.reason for run in runs if run.verdict in ("differs", "failed")), "")
@@ -113,16 +115,18 @@ def compare(
 class _Comparison:
     """The sessions of one comparison and what runs on them."""
 
-    def __init__(self, a: Path, b: Path, feeds: Feeds, *, target: Target, exact: bool, progress: Progress) -> None:
-        self.paths = (a, b)
+    def __init__(
+        self, host: Host, paths: tuple[Path, Path], feeds: Feeds, *, target: Target, exact: bool, progress: Progress
+    ) -> None:
+        self.paths = paths
         self.feeds = feeds
         self.target = target
         self.exact = exact
         self.progress = progress
         plain = replace(target, optimization=LEVEL)
-        self.a = Session(a, plain)
-        other = Session(a, replace(target, threads=2 if target.threads == 1 else 1))
-        self.judge = Judge(feeds.graph, self.a, Session(b, plain), other, exact=exact)
+        self.a, b = (host.open(path, plain) for path in paths)
+        other = host.open(paths[0], replace(target, threads=2 if target.threads == 1 else 1))
+        self.judge = Judge(feeds.graph, self.a, b, other, exact=exact, tf32=target.memory == "cuda")
         self.refusal = ""
 
     def search(self) -> tuple[Binding, ...]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from planish.ir import DType, Graph, GraphError, OptionalType, SequenceType, TensorType, Type, Value
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.providers import Array
-from planish.runtime.ranges import Range, Ranges, boundaries, limits
+from planish.runtime.ranges import Range, Ranges, boundaries, limits, words
 from planish.runtime.session import Feed
 
 Bounds: TypeAlias = tuple[float, float]
@@ -40,6 +40,8 @@ class Input:
     """What the user says; both ends belong to it."""
     value: float | None = None
     """What it must hold, all of it."""
+    words: Sequence[str] = ()
+    """Strings that stand in the graph."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Kind:
     name: str
     floats: Callable[[np.random.Generator, Shape], Floats]
     ordinary: bool = True
+    denormal: bool = False
+    """Whether the floats count thousands of the smallest number of a type."""
 
 
 def _normal(random: np.random.Generator, shape: Shape) -> Floats:
@@ -87,7 +91,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("shifted", lambda random, shape: 3.0 + 10.0 * random.standard_normal(shape)),
     Kind("negative", lambda random, shape: -np.abs(random.standard_normal(shape)) - 0.01),
     Kind("tiny", lambda random, shape: 1e-6 * random.standard_normal(shape)),
-    Kind("denormal", lambda random, shape: random.standard_normal(shape)),  # scaled by type below
+    Kind("denormal", _normal, denormal=True),
     Kind("zeros", _zeros, ordinary=False),
     Kind("ties", _ties, ordinary=False),
 )
@@ -124,6 +128,7 @@ class Feeds:
         self._integers = Ranges(graph)
         self.symbols = Symbols(graph)
         self.boundaries = _boundary_kind(boundaries(graph))
+        self._words = words(graph)
         known = [value.name for value in graph.inputs]
         for name in (*fixed, *ranges):
             if name not in known:
@@ -156,6 +161,7 @@ class Feeds:
             integers=self._integers.of(value.name, extents) if counts else None,
             bounds=self._bounds.get(value.name),
             value=binding.fixed.get(value.name),
+            words=self._words,
         )
 
 
@@ -174,7 +180,7 @@ def _tensor(kind: Kind, item: Input, dtype: DType, random: np.random.Generator) 
     if item.value is not None:
         return np.full(item.shape, item.value).astype(dtype.numpy)
     if dtype is DType.STRING:
-        return random.choice(np.asarray(_WORDS, dtype=object), item.shape)
+        return random.choice(np.asarray([*item.words, *_WORDS], dtype=object), item.shape)
     if dtype is DType.BOOL:
         share = {"zeros": 0.0, "negative": 0.0, "large": 1.0}.get(kind.name, 0.5)
         return random.random(item.shape) < share
@@ -190,8 +196,8 @@ def _floats(kind: Kind, item: Input, dtype: DType, random: np.random.Generator) 
     """In double precision, within what `dtype` holds and the user allows."""
     plain = np.float32 if dtype is DType.COMPLEX64 else np.float64 if dtype is DType.COMPLEX128 else dtype.numpy
     numbers = np.asarray(kind.floats(random, item.shape), np.float64)
-    if kind.name == "denormal":
-        numbers = numbers * float(np.nextafter(np.asarray(0).astype(plain), np.asarray(1).astype(plain))) * 1e3
+    if kind.denormal:
+        numbers = numbers * 1e3 * float(np.nextafter(np.asarray(0).astype(plain), np.asarray(1).astype(plain)))
     greatest = _greatest(np.dtype(plain))
     finite = np.isfinite(numbers)
     numbers = np.where(finite, np.clip(numbers, -greatest, greatest), numbers)

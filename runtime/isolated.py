@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 class Host:
-    """The process, started when it is first needed and again after a crash; then sessions open anew on their next run."""
+    """The process. It starts when first needed, and again after a crash: sessions then open anew on their next run."""
 
     def __init__(self, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """`timeout_seconds`: for one answer, opening a session or one run."""
@@ -74,7 +73,7 @@ class Host:
     def open(self, model: str | os.PathLike[str], target: Target) -> IsolatedSession:
         """Raises SessionError as `Session` does, and when opening the model ends or outlasts the process."""
         number = len(self._known)
-        self._known.append(_Open(number, os.fspath(Path(model).absolute()), target))
+        self._known.append(_Open(number, os.fspath(model), target))
         self._ensure(number)
         return IsolatedSession(self, number)
 

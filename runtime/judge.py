@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from planish.runtime.bindings import Binding
 from planish.runtime.difference import Difference, Leaf, difference, is_float, leaves, one_unit_up
 from planish.runtime.errors import SessionError
 from planish.runtime.feeds import Set
-from planish.runtime.session import Feed, Session
+from planish.runtime.session import Feed, Result
 from planish.runtime.tolerance import NOISE_FACTOR, Bound, Rounding
 
 _IRREPRODUCIBLE = 1e-2
@@ -88,10 +89,18 @@ class _Record:
         )
 
 
+class Runs(Protocol):
+    """A session, wherever it is."""
+
+    def run(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        """Raises SessionError."""
+        ...
+
+
 class _Run:
     """What A gives on a set of inputs, and, measured when asked for, how that moves under rounding alone."""
 
-    def __init__(self, graph: Graph, sessions: tuple[Session, Session], inputs: Set, where: str) -> None:
+    def __init__(self, graph: Graph, sessions: tuple[Runs, Runs], inputs: Set, where: str) -> None:
         """Both sessions run A, the second in another way. Raises SessionError when A fails on these inputs."""
         self.inputs = inputs
         self.where = where
@@ -112,12 +121,12 @@ class _Run:
         """A run of the second session."""
         return self._measure("otherwise", self._sessions[1], lambda feed: feed).get(name, _SAME)
 
-    def _measure(self, what: str, session: Session, change: Callable[[Feed], Feed]) -> Mapping[str, Difference]:
+    def _measure(self, what: str, session: Runs, change: Callable[[Feed], Feed]) -> Mapping[str, Difference]:
         if what not in self._seen:
             self._seen[what] = self._against(session, {n: change(feed) for n, feed in self.inputs.feeds.items()})
         return self._seen[what]
 
-    def _against(self, session: Session, feeds: Mapping[str, Feed]) -> Mapping[str, Difference]:
+    def _against(self, session: Runs, feeds: Mapping[str, Feed]) -> Mapping[str, Difference]:
         try:
             theirs = session.run(feeds)
         except SessionError:
@@ -132,12 +141,12 @@ class _Run:
 class Judge:
     """Runs A and B on one set of inputs after another and keeps the worst of each output."""
 
-    def __init__(self, graph: Graph, a: Session, b: Session, other: Session, *, exact: bool) -> None:
-        """`graph` is A's, and `other` runs A in another way that is as right."""
+    def __init__(self, graph: Graph, a: Runs, b: Runs, other: Runs, *, exact: bool, tf32: bool = False) -> None:
+        """`graph` is A's, and `other` runs A in another way that is as right. `tf32` as `Rounding` takes it."""
         self._graph = graph
         self._a, self._b, self._other = a, b, other
         self._exact = exact
-        self._rounding = Rounding(graph, tf32=a.target.memory == "cuda")
+        self._rounding = Rounding(graph, tf32=tf32)
         self._records: dict[str, _Record] = {}
         self._first: tuple[Binding, _Run] | None = None
         self._random: dict[str, None] = {}

@@ -89,6 +89,19 @@ def boundaries(graph: Graph) -> tuple[float, ...]:
     return tuple(found)[:_POINTS]
 
 
+def words(graph: Graph) -> tuple[str, ...]:
+    """The strings that the graph may look for: those in its constants and in lists of strings."""
+    found: dict[str, None] = {}
+    for node in graph.walk():
+        parts: list[object] = [part for value in node.attributes.values() if isinstance(value, tuple) for part in value]
+        for operand in node.operands:
+            tensor = None if operand is None else operand.constant
+            if tensor is not None and tensor.dtype is DType.STRING and tensor.size <= _POINTS:
+                parts += tensor.array().ravel().tolist()
+        found.update(dict.fromkeys(part for part in parts if isinstance(part, str)))
+    return tuple(found)[:_POINTS]
+
+
 def _counts(value: Value) -> bool:
     return value.dtype is not None and value.dtype.is_integer
 

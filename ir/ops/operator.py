@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planish.ir.dim import Dim, Expr, fresh_symbol
+from planish.ir.errors import GraphError
 from planish.ir.graph import Node
 from planish.ir.types import Array, Type
 
@@ -33,8 +34,10 @@ class Operator:
 
 
 def unknown_dim(node: Node) -> Expr:
-    """An extent of which nothing is known."""
-    return fresh_symbol(node.graph.fresh_name() if node.graph is not None else "?")
+    """An extent of which nothing is known, unlike every other one; the node must be in a graph."""
+    if node.graph is None:
+        raise GraphError(f"the types of {node.op} can be inferred once it is in a graph", node)
+    return fresh_symbol(node.graph.fresh_name())
 
 
 def unknown_shape(node: Node, rank: int) -> tuple[Dim, ...]:

@@ -173,7 +173,6 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     """It is read or told; nothing else is raised."""
     try:
         stages = parse(text)
-    except PipelineError as error:
-        assert str(error).startswith("pipeline ")
-    else:
-        assert parse(format_pipeline(stages)) == stages
+    except PipelineError:
+        return
+    assert parse(format_pipeline(stages)) == stages
