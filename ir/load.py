@@ -131,7 +131,7 @@ class _Loader:
         self.listed_constants = proto.ir_version < _CONSTANTS_OVERRIDABLE_SINCE_IR
         self.functions = {(f.domain, f.name, f.overload) for f in proto.functions}
         self.made: dict[Hashable, Value] = {}
-        self.forms: dict[tuple[str, str, str], tuple[str, bool]] = {}
+        self.forms: dict[tuple[str, str, str], tuple[str, bool, Sequence[bool]]] = {}
 
     def load(self) -> Graph:
         return self.graph(self.proto.graph, None, Graph(self.text(self.proto.graph.name), self.opsets))
@@ -189,13 +189,16 @@ class _Loader:
             attributes = {self.text(a.name): self.attribute(a, scope) for a in proto.attribute}
             if len(attributes) < len(proto.attribute):
                 raise self.error(f"node {proto.name or proto.op_type} has one attribute twice")
-        op, plain = self.form(proto)
+        op, plain, required = self.form(proto)
+        if len(operands) < len(required) or None in operands:
+            self.check_operands(proto, operands, required)
         if not plain:
             written = forms.Spelling(proto.op_type, operands, attributes)
             domain = "" if proto.domain == "ai.onnx" else proto.domain
             opset = self.opsets.get(domain, 0)
             op, operands, attributes = forms.raise_form(domain, opset, written, results, self.made)
-        node = Node(op, operands, attributes, results, self.text(proto.name))
+        name = proto.name
+        node = Node(op, operands, attributes, results, name if name.__class__ is str else self.text(name))
         node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
         if len(proto.metadata_props):
             node.origin = origin_of(proto)
@@ -210,14 +213,19 @@ class _Loader:
                     raise self.error(
                         f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})"
                     )
-                values[self.text(name)] = result
+                values[name if name.__class__ is str else self.text(name)] = result
                 if name in infos:
                     result.source = infos[name]
                     if result.type is None:
                         result.type = self.type(infos[name].type, True, name)
 
-    def form(self, proto: onnx.NodeProto) -> tuple[str, bool]:
-        """The key of a node's operator, and whether its version is the canonical one."""
+    def check_operands(self, proto: onnx.NodeProto, operands: Sequence[Value | None], required: Sequence[bool]) -> None:
+        for index, needed in enumerate(required):
+            if needed and (index >= len(operands) or operands[index] is None):
+                raise self.error(f"node {proto.name or proto.op_type} lacks operand {index} of {proto.op_type}")
+
+    def form(self, proto: onnx.NodeProto) -> tuple[str, bool, Sequence[bool]]:
+        """The key of a node's operator, whether its version is the canonical one, and which operands it must have."""
         name = (proto.domain, proto.op_type, proto.overload)
         found = self.forms.get(name)
         if found is None:
@@ -227,7 +235,8 @@ class _Loader:
             key = schema.key_of(domain, self.text(proto.op_type), overload=proto.overload)
             if known is None and domain in schema.STANDARD_DOMAINS:
                 key = schema.foreign_key(key)
-            found = self.forms[name] = (key, known is None or known.plain)
+            required = () if known is None else schema.required(domain, proto.op_type, self.opsets.get(domain, 0))
+            found = self.forms[name] = (key, known is None or known.plain, required)
         return found
 
     def infer(self, node: Node) -> None:

@@ -45,7 +45,8 @@ class Ranges:
         if facts.sizes:
             top = min(extent(size, binding, 1) for size in facts.sizes) - 1
             top = max(min(top, most), 0)
-            return Range(max(-top - 1, least) if facts.from_end else 0, top, points=points)
+            low = max(-top - 1, least) if facts.from_end else 0
+            return Range(low, top, points=tuple(p for p in points if low <= p <= top))
         if facts.makes_shape:
             return Range(1, 4, points=tuple(p for p in points if 0 <= p <= _MANY))
         low = 1 if facts.divides else 0

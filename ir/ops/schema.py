@@ -122,6 +122,16 @@ def allowed_types(domain: str, op_type: str, opset: int, index: int) -> frozense
     return frozenset(formal.types)
 
 
+@cache
+def required(domain: str, op_type: str, opset: int) -> tuple[bool, ...]:
+    """For each of the first operands, as many as the operator must have, whether it may not be omitted."""
+    schema = at(domain, op_type, opset)
+    if schema is None or not schema.inputs:
+        return ()
+    optional = [_name_of(formal, "option") == "Optional" for formal in schema.inputs]
+    return tuple([not optional[min(i, len(optional) - 1)] for i in range(schema.min_input)])
+
+
 def decode_plain(proto: AttributeProto) -> Plain | None:
     """An attribute that holds numbers or text; None for any other kind."""
     kind = proto.type

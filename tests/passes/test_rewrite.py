@@ -97,7 +97,7 @@ def test_the_first_rule_that_fits_fires() -> None:
 
 
 def test_rules_that_undo_each_other_are_stopped() -> None:
-    with pytest.raises(PassError, match="pass endless.*its rules undo each other without end"):
+    with pytest.raises(PassError, match=r"pass endless.*its rules undo each other without end"):
         rewrite(chain("Neg", 2), [swap("Neg", "Exp"), swap("Exp", "Neg")], Run(pass_name="endless"))
 
 
@@ -113,7 +113,7 @@ def test_declining_leaves_no_trace() -> None:
     assert run.rewrites == []
     assert run.log == []
     assert ir.emit(graph).SerializeToString() == before
-    assert all(value.use_count == 1 for node in graph.nodes for value in node.results)
+    assert all(value.has_one_use for node in graph.nodes for value in node.results)
 
 
 @pytest.mark.parametrize("fp", ["strict", "default", "fast"])
@@ -152,13 +152,10 @@ def test_the_cost_follows_nodes_and_rewrites(length: int) -> None:
 def test_one_rewrite_among_many_nodes(length: int) -> None:
     counts: Counter[Node] = Counter()
     rules = [swap("Sin", "Cos"), Rule("never", Op("Neg", where=counting(counts)), Contract.EXACT, lambda _: None, "")]
+    before = "  ".join(f"a{i + 1} = Neg(a{i})" for i in range(length))
+    after = "  ".join(f"b{i + 1} = Neg(b{i})" for i in range(length))
     graph = ir.load(
-        model(
-            f"g (float[N] a0) => (float[N] y) {{ {'  '.join(f'a{i + 1} = Neg(a{i})' for i in range(length))}  s = Sin(a{length})"
-            f"  {'  '.join(f'b{i + 1} = Neg(b{i})' for i in range(length))}  y = Abs(b{length}) }}".replace(
-                "(b0)", "(s)"
-            )
-        )
+        model(f"g (float[N] a0) => (float[N] y) {{ {before}  b0 = Sin(a{length})  {after}  y = Abs(b{length}) }}")
     )
     rewrite(graph, rules, Run())
     assert counts.total() <= 2 * (2 * length + 2)
@@ -178,7 +175,7 @@ def test_only_what_changed_is_looked_at_in_the_next_round() -> None:
 
 
 def test_a_change_below_a_picture_wakes_its_root() -> None:
-    """The weight becomes a constant when the fusion has had its turn; its root reads the convolution, not the weight."""
+    """The weight becomes a constant after the fusion had its turn; its root reads the convolution, not the weight."""
     body = "k = Neg(w)  c = Conv(x, k)  y = BatchNormalization(c, s, o, m, v)"
     source = net(body, {"w": normal(6, 4, 1, 1), **statistics(6)}, "N,4,2,2", "N,6,2,2")
     graph = ir.load(source)
@@ -222,7 +219,8 @@ def test_rules_fire_in_nested_graphs() -> None:
 def test_a_node_that_dies_takes_along_what_only_it_kept() -> None:
     graph = ir.load(
         model(
-            "g (float[N] x) => (float[N] y) { r = RandomNormalLike(x)  a = Exp(r)  b = Neg(x)  c = Add(a, b)  d = Sub(c, c)  y = Abs(x) }"
+            "g (float[N] x) => (float[N] y) {"
+            " r = RandomNormalLike(x)  a = Exp(r)  b = Neg(x)  c = Add(a, b)  d = Sub(c, c)  y = Abs(x) }"
         )
     )
     rewrite(graph, [Rule("drops", Op("Sub"), Contract.EXACT, lambda m: m.add("Exp", (graph.inputs[0],)), "")], Run())
@@ -264,7 +262,7 @@ def raising(m: Match) -> Value:
     ("apply", "message"),
     [
         (of_another_type, "recorded as|float"),
-        (of_another_shape, "recorded as|shape"),
+        (of_another_shape, "Add cannot broadcast an axis of 8 with one of 4"),
         (of_another_graph, "read before it is made, or from another graph"),
         (made_too_late, "read before it is made"),
         (of_wrong_operands, "rule breaks, node 'a': MatMul cannot multiply"),
@@ -321,7 +319,7 @@ def test_origins_name_the_nodes_of_the_loaded_model(pipeline: str) -> None:
     graph = ir.load(source)
     passes.run(graph, pipeline)
     after = ir.emit(graph)
-    assert origins(after) == {"Conv": "the Conv\nthe BatchNormalization\nthe Mul".split("\n"), "Relu": []}
+    assert origins(after) == {"Conv": ["the Conv", "the BatchNormalization", "the Mul"], "Relu": []}
     again = ir.load(after)
     passes.run(again, pipeline)
     assert origins(ir.emit(again)) == origins(after), "a second run keeps them"
