@@ -9,11 +9,14 @@ from planish.ir.dim import Dim
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph, Node, Value
 from planish.ir.ops import reference
+from planish.ir.ops.operator import Operator
 from planish.ir.ops.table import OPERATORS
 from planish.ir.tensor import ELEMENTS
 from planish.ir.types import DType, TensorType, Type, refine
 
 _LIMITS = {DType.INT64: 2**63, DType.INT32: 2**31, DType.BOOL: 2}
+
+_PLAIN = Operator()
 
 
 def infer(node: Node) -> bool:
@@ -21,9 +24,9 @@ def infer(node: Node) -> bool:
 
     Raises GraphError when the operands cannot be right for the operator.
     """
-    entry = OPERATORS.get(node.op)
+    entry = OPERATORS.get(node.op, _PLAIN)
     news = False
-    for result, type in zip(node.results, _types(node), strict=False):
+    for result, type in zip(node.results, _types(node, entry), strict=False):
         old = result.type
         if old is None:
             if type is not None:
@@ -32,16 +35,18 @@ def infer(node: Node) -> bool:
         elif type is not None and type is not old:
             result.type = refine(old, type)
             news = news or result.type != old
-    if entry is not None and entry.elements is not None and node.results:
-        news = _learn(node.results[0], entry.elements(node)) or news
+    if entry.elements is not None and node.results:
+        first = node.results[0]
+        limit = _LIMITS.get(first.type.dtype) if isinstance(first.type, TensorType) else None
+        if limit is not None:
+            news = _learn(first, entry.elements(node), limit) or news
     return news
 
 
-def _types(node: Node) -> Sequence[Type | None]:
+def _types(node: Node, entry: Operator) -> Sequence[Type | None]:
     """By the operator's own rule. What could not run in a nested graph may never run: nothing is known of it then."""
-    entry = OPERATORS.get(node.op)
     try:
-        return reference.infer(node) if entry is None or entry.infer is None else entry.infer(node)
+        return reference.infer(node) if entry.infer is None else entry.infer(node)
     except GraphError:
         if node.graph is None or node.graph.owner is None:
             raise
@@ -87,12 +92,13 @@ def _join(known: Type | None, news: Type | None) -> Type | None:
     return refine(known, news)
 
 
-def _learn(value: Value, elements: tuple[Dim, ...] | None) -> bool:
+def _learn(value: Value, elements: tuple[Dim, ...] | None, limit: int) -> bool:
+    """Record what a value holds, where it fits its element type, whose numbers lie below `limit`."""
     if elements is None or elements == value.elements or len(elements) > ELEMENTS:
         return False
-    limit = _LIMITS.get(value.dtype) if value.dtype is not None else None
-    if limit is None or any(isinstance(dim, int) and not -limit <= dim < limit for dim in elements):
-        return False
+    for dim in elements:
+        if isinstance(dim, int) and not -limit <= dim < limit:
+            return False
     if value.elements is not None and len(value.elements) == len(elements):
         elements = tuple([a if isinstance(a, int) else b for a, b in zip(value.elements, elements, strict=True)])
         if elements == value.elements:
@@ -103,7 +109,7 @@ def _learn(value: Value, elements: tuple[Dim, ...] | None) -> bool:
 
 def check(node: Node) -> None:
     """Raise GraphError when what the operands say contradicts what is recorded of the results."""
-    for result, type in zip(node.results, _types(node), strict=False):
+    for result, type in zip(node.results, _types(node, OPERATORS.get(node.op, _PLAIN)), strict=False):
         if type != result.type and contradicts(result.type, type):
             raise GraphError(f"{result} is recorded as {result.type} and inferred as {type}", node)
 

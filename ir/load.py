@@ -134,6 +134,14 @@ class _Loader:
         self.forms: dict[tuple[str, str, str], tuple[str, bool, Sequence[bool]]] = {}
 
     def load(self) -> Graph:
+        try:
+            return self.main_graph()
+        except GraphError as error:
+            if error.node is None:
+                raise
+            raise GraphError(f"{self.folder.origin}: {error.message}", error.node) from None
+
+    def main_graph(self) -> Graph:
         return self.graph(self.proto.graph, None, Graph(self.text(self.proto.graph.name), self.opsets))
 
     def graph(self, proto: onnx.GraphProto, parent: _Scope | None, graph: Graph) -> Graph:
@@ -206,7 +214,7 @@ class _Loader:
         if op == "Constant":
             self.constant(node)
         else:
-            self.infer(node)
+            infer(node)
         for name, result in zip(results, node.results, strict=True):
             if name:
                 if name in values:
@@ -238,12 +246,6 @@ class _Loader:
             required = () if known is None else schema.required(domain, proto.op_type, self.opsets.get(domain, 0))
             found = self.forms[name] = (key, known is None or known.plain, required)
         return found
-
-    def infer(self, node: Node) -> None:
-        try:
-            infer(node)
-        except GraphError as error:
-            raise GraphError(f"{self.folder.origin}: {error.message}", node) from None
 
     def constant(self, node: Node) -> None:
         name, value = next(iter(node.attributes.items()), ("", 0))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planish.runtime.floats import is_floating
 from planish.runtime.providers import Array
 from planish.runtime.session import Result
 
@@ -61,7 +62,7 @@ def leaves(result: Result, name: str) -> Iterator[tuple[str, Leaf]]:
 
 
 def is_float(leaf: Leaf) -> bool:
-    return isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and _floating(leaf.dtype))
+    return isinstance(leaf, float) or (isinstance(leaf, np.ndarray) and is_floating(leaf.dtype))
 
 
 def difference(a: Leaf, b: Leaf) -> Difference:
@@ -75,7 +76,7 @@ def difference(a: Leaf, b: Leaf) -> Difference:
         return Difference(a.size, a.size, mismatch=f"{a.dtype} against {b.dtype}")
     if a.shape != b.shape:
         return Difference(a.size, a.size, mismatch=f"shape {list(a.shape)} against {list(b.shape)}")
-    if _floating(a.dtype):
+    if is_floating(a.dtype):
         return _of_floats(a, b)
     if a.dtype.kind == "c":
         return _of_floats(np.stack((a.real, a.imag)), np.stack((b.real, b.imag)))
@@ -84,10 +85,6 @@ def difference(a: Leaf, b: Leaf) -> Difference:
         return Difference(a.size, count)
     gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return Difference(a.size, count, max_abs=float(gap.max()), scale=float(np.abs(a.astype(np.float64)).max()))
-
-
-def _floating(dtype: np.dtype[np.generic]) -> bool:
-    return dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name)
 
 
 def _kind(leaf: Leaf) -> str:
@@ -136,11 +133,3 @@ def _bits(x: Array) -> Array:
 
 def _isnan(x: Array) -> NDArray[np.bool_]:
     return np.isnan(x.astype(np.float64))
-
-
-def one_unit_up(x: Array) -> Array:
-    """Every element moved to the next number away from zero, unless that is infinite; other types as they are."""
-    if not _floating(x.dtype):
-        return x
-    moved = np.nextafter(x, np.where(np.signbit(x), -np.inf, np.inf).astype(x.dtype))
-    return np.where(np.isfinite(moved.astype(np.float64)), moved, x).astype(x.dtype)

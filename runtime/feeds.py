@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from planish.ir import DType, Graph, GraphError, OptionalType, SequenceType, TensorType, Type, Value
 from planish.runtime.bindings import Binding, Symbols
+from planish.runtime.floats import greatest, smallest
 from planish.runtime.providers import Array
 from planish.runtime.ranges import Range, Ranges, boundaries, limits, words
 from planish.runtime.session import Feed
@@ -24,6 +25,10 @@ Bounds: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, ...]
 
+_PARTS: Mapping[DType, np.dtype[np.generic]] = {
+    DType.COMPLEX64: np.dtype(np.float32),
+    DType.COMPLEX128: np.dtype(np.float64),
+}
 _WORDS = ("", "a", "B", "planish", "Übermaß", "日本", " two words ", "0", "-1.5", "nan")
 
 
@@ -194,24 +199,16 @@ def _tensor(kind: Kind, item: Input, dtype: DType, random: np.random.Generator) 
 
 def _floats(kind: Kind, item: Input, dtype: DType, random: np.random.Generator) -> Floats:
     """In double precision, within what `dtype` holds and the user allows."""
-    plain = np.float32 if dtype is DType.COMPLEX64 else np.float64 if dtype is DType.COMPLEX128 else dtype.numpy
+    plain = _PARTS.get(dtype, dtype.numpy)
     numbers = np.asarray(kind.floats(random, item.shape), np.float64)
     if kind.denormal:
-        numbers = numbers * 1e3 * float(np.nextafter(np.asarray(0).astype(plain), np.asarray(1).astype(plain)))
-    greatest = _greatest(np.dtype(plain))
-    finite = np.isfinite(numbers)
-    numbers = np.where(finite, np.clip(numbers, -greatest, greatest), numbers)
+        numbers = numbers * 1e3 * smallest(plain)
+    end = greatest(plain)
+    numbers = np.where(np.isfinite(numbers), np.clip(numbers, -end, end), numbers)
     if item.bounds is None:
         return numbers
     low, high = item.bounds
     return low + (high - low) * random.random(item.shape) if kind is NORMAL else np.clip(numbers, low, high)
-
-
-def _greatest(dtype: np.dtype[np.generic]) -> float:
-    """The largest number of a float type."""
-    infinity = np.asarray(np.inf).astype(dtype)
-    below = float(np.nextafter(infinity, np.asarray(0).astype(dtype)))
-    return below if math.isfinite(below) else float(np.nanmax(np.arange(256, dtype=np.uint8).view(dtype).astype(float)))
 
 
 def _integers(kind: Kind, item: Input, dtype: DType, random: np.random.Generator) -> Array:

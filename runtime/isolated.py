@@ -70,6 +70,11 @@ class Host:
         if self._child is not None:
             self._child.close()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, where there is one."""
+        return None if self._child is None else self._child.pid
+
     def open(self, model: str | os.PathLike[str], target: Target) -> IsolatedSession:
         """Raises SessionError as `Session` does, and when opening the model ends or outlasts the process."""
         number = len(self._known)

@@ -12,9 +12,10 @@ import numpy as np
 from planish.ir import Graph
 from planish.runtime.agreement import OutputReport, RunReport, Verdict
 from planish.runtime.bindings import Binding
-from planish.runtime.difference import Difference, Leaf, difference, is_float, leaves, one_unit_up
+from planish.runtime.difference import Difference, Leaf, difference, is_float, leaves
 from planish.runtime.errors import SessionError
 from planish.runtime.feeds import Set
+from planish.runtime.floats import one_unit_up
 from planish.runtime.session import Feed, Result
 from planish.runtime.tolerance import NOISE_FACTOR, Bound, Rounding
 

@@ -12,10 +12,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from planish.ir import DType, Graph, Node, Value
 from planish.runtime.cost import extent, reduction_length
+from planish.runtime.floats import eps, smallest
 
 SAFETY = 4.0
 NOISE_FACTOR = 8.0
@@ -45,7 +44,7 @@ class _Way:
     terms: int = 0
     eps: float = 0.0
     smallest: float = 0.0
-    unit: float = 0.0
+    around_one: float = 0.0
     """What a function that is worked out around 1 leaves of a result near 0, absolutely."""
 
 
@@ -88,11 +87,13 @@ class Rounding:
         dtype = result.dtype
         if dtype is None or not dtype.is_float:
             return before
-        eps, smallest = _precision(dtype)
+        unit = eps(dtype.numpy)
         if self._tf32 and dtype is DType.FLOAT and terms > 1:
-            eps = _TF32_EPS
-        unit = eps if op in _AROUND_ONE else before.unit if op in _MOVES else 0.0
-        return _Way(before.terms + terms, max(before.eps, eps), max(before.smallest, smallest), unit)
+            unit = _TF32_EPS
+        around_one = unit if op in _AROUND_ONE else before.around_one if op in _MOVES else 0.0
+        return _Way(
+            before.terms + terms, max(before.eps, unit), max(before.smallest, smallest(dtype.numpy)), around_one
+        )
 
 
 def _join(ways: list[_Way]) -> _Way:
@@ -102,13 +103,13 @@ def _join(ways: list[_Way]) -> _Way:
         terms=max(way.terms for way in ways),
         eps=max(way.eps for way in ways),
         smallest=max(way.smallest for way in ways),
-        unit=max(way.unit for way in ways),
+        around_one=max(way.around_one for way in ways),
     )
 
 
 def _bound(way: _Way) -> Bound:
     growth = SAFETY * math.sqrt(way.terms)
-    floor = growth * way.smallest + SAFETY * way.unit
+    floor = growth * way.smallest + SAFETY * way.around_one
     return Bound(relative=growth * way.eps, floor=floor, eps=way.eps, terms=way.terms)
 
 
@@ -129,9 +130,3 @@ def _rounds(node: Node, binding: Mapping[str, int]) -> int:
     last = node.operands[-1] if node.operands else None
     shape = None if last is None else last.shape
     return extent(shape[0] if shape else None, binding, _UNKNOWN_ITERATIONS)
-
-
-def _precision(dtype: DType) -> tuple[float, float]:
-    """The distance from 1 to the next number, and the smallest positive number."""
-    zero, one, two = (np.asarray(number).astype(dtype.numpy) for number in (0, 1, 2))
-    return float(np.nextafter(one, two)) - 1, float(np.nextafter(zero, one))

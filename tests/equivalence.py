@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -30,7 +30,8 @@ from tests.rounding import rounding_bounds
 Array: TypeAlias = NDArray[np.generic]
 Feeds: TypeAlias = Mapping[str, Feed]
 Binding: TypeAlias = Mapping[str, int]
-Bounds: TypeAlias = Sequence[NDArray[np.float64] | None]
+Bound: TypeAlias = Callable[[Array], NDArray[np.float64]]
+"""How far a result may be from the expected one, element by element."""
 
 PLAIN = Target(threads=1, optimization="disabled")
 EXACT_RULES = frozenset(
@@ -217,7 +218,7 @@ def agree(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Inputs, toler
             assert inputs.refusals, f"the model refuses {_described(feeds)}"
             continue
         runs += 1
-        found, bounds = new.run(feeds), _bounds(before, feeds, expected, tolerance)
+        found, bounds = new.run(feeds), _bounds(before, feeds, tolerance)
         for output, result, aim, bound in zip(old.outputs, found, expected, bounds, strict=True):
             wrong = list(differences(result, aim, bound))
             assert not wrong, f"output {output.name} at {_described(feeds)}: {'; '.join(wrong)}"
@@ -225,19 +226,28 @@ def agree(before: onnx.ModelProto, after: onnx.ModelProto, inputs: Inputs, toler
     return runs
 
 
-def _bounds(proto: onnx.ModelProto, feeds: Feeds, expected: Sequence[Result], tolerance: Tolerance | None) -> Bounds:
-    if tolerance is None:
-        return [None] * len(expected)
+def _bounds(proto: onnx.ModelProto, feeds: Feeds, tolerance: Tolerance | None) -> list[Bound | None]:
     if isinstance(tolerance, Terms):
-        return rounding_bounds(proto, feeds, tolerance.count)
-    return [_ulps(result, tolerance.count) for result in expected]
+        return [_constant(bound) for bound in rounding_bounds(proto, feeds, tolerance.count)]
+    return [None if tolerance is None else ulps(tolerance.count) for _ in proto.graph.output]
 
 
-def _ulps(result: Result, count: float) -> NDArray[np.float64] | None:
-    if not isinstance(result, np.ndarray) or not DType.of(result).is_float:
-        return None
-    limits = Limits.of(DType.of(result))
-    return count * np.maximum(limits.epsilon * np.abs(result.astype(np.float64)), limits.subnormal)
+def _constant(bound: NDArray[np.float64]) -> Bound:
+    return lambda _: bound
+
+
+def ulps(count: float) -> Bound:
+    """So many steps of the last bit; 0 lets zeros of both signs be alike."""
+
+    def bound(expected: Array) -> NDArray[np.float64]:
+        limits = Limits.of(DType.of(expected))
+        return count * np.maximum(limits.epsilon * np.abs(expected.astype(np.float64)), limits.subnormal)
+
+    return bound
+
+
+def near(rtol: float, atol: float) -> Bound:
+    return lambda expected: atol + rtol * np.abs(expected.astype(np.float64))
 
 
 def _described(feeds: Feeds) -> str:
@@ -279,7 +289,7 @@ def _feed(info: onnx.ValueInfoProto, binding: Binding, kind: Kind, near: Sequenc
 # Differences
 
 
-def differences(found: Result, expected: Result, bound: NDArray[np.float64] | float | None = None) -> Iterator[str]:
+def differences(found: Result, expected: Result, bound: Bound | None = None) -> Iterator[str]:
     """In words, each place where a result is not the expected one: further from it than `bound`, where one is given.
 
     Without one the bits must be the same, but that every NaN is like any other.
@@ -295,19 +305,20 @@ def differences(found: Result, expected: Result, bound: NDArray[np.float64] | fl
         yield f"{found!r} instead of {expected!r}"
 
 
-def _array_differences(found: Array, expected: Array, bound: NDArray[np.float64] | float | None) -> Iterator[str]:
+def _array_differences(found: Array, expected: Array, bound: Bound | None) -> Iterator[str]:
     if found.shape != expected.shape:
         yield f"shape {list(found.shape)} instead of {list(expected.shape)}"
     elif found.dtype != expected.dtype and {found.dtype.kind, expected.dtype.kind} - set("OUST"):
         yield f"{found.dtype} instead of {expected.dtype}"
     else:
+        found, expected = np.atleast_1d(found), np.atleast_1d(expected)
         wrong = ~_alike(found, expected, bound)
-        for place in np.flatnonzero(wrong)[:3].tolist():
-            at = tuple(int(index) for index in np.unravel_index(place, found.shape))
+        for place in np.argwhere(wrong)[:3]:
+            at = tuple(place.tolist())
             yield f"at {list(at)} {found[at]!r} instead of {expected[at]!r}, {int(wrong.sum())} of {found.size} differ"
 
 
-def _alike(found: Array, expected: Array, bound: NDArray[np.float64] | float | None) -> NDArray[np.bool_]:
+def _alike(found: Array, expected: Array, bound: Bound | None) -> NDArray[np.bool_]:
     if found.dtype.kind in "OUSTbiu":
         return np.asarray(found == expected, np.bool_)
     wide, aim = (side.astype(np.complex128 if side.dtype.kind == "c" else np.float64) for side in (found, expected))
@@ -320,4 +331,4 @@ def _alike(found: Array, expected: Array, bound: NDArray[np.float64] | float | N
     if bound is None:
         return same
     with np.errstate(invalid="ignore"):
-        return same | (np.abs(wide - aim) <= bound)
+        return same | (np.abs(wide - aim) <= bound(expected))
