@@ -106,11 +106,10 @@ def _key(tensor: Tensor) -> Hashable:
 
 
 def _replace(graph: Graph, first: Value, second: Value, run: Run) -> None:
-    readers = second.users
-    if not readers:
+    """The readers stay out of the run's log: the same bytes leave types as they are and give no rule a new chance."""
+    if not second.is_used:
         return
     graph.replace_all_uses_with(second, first)
-    run.log.extend(reader for reader in readers if reader.graph is not None)
     run.record("merge", (first.name, second.name), first.name)
     if second.producer is not None:
         erase_dead(second.producer)

@@ -1,8 +1,8 @@
-"""Runs backend cases before and after passes, in a process of its own: ONNX Runtime may stop it.
+"""Runs backend cases before and after passes, in a process of its own, for ONNX Runtime may be killed by one.
 
-    python -m tests.conformance.worker CASES
+    python -m tests.conformance.worker CASES OUTCOMES
 
-CASES is a file of pickled cases. One line of JSON goes to the output for each case, when it begins and when it is done.
+CASES is a file of pickled cases; OUTCOMES takes a line of JSON when a case begins and another when it is done.
 """
 
 from __future__ import annotations
@@ -12,168 +12,181 @@ import pickle
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from planish import ir, passes
-from planish.passes.manager import PassRecord, RulePass
 from planish.runtime.errors import SessionError
-from planish.runtime.providers import Target
 from planish.runtime.session import Feed, Result, Session
-from tests.equivalence import Array, differences
+from tests.equivalence import EXACT_RULES, PLAIN, Array, Bound, differences, near
 
 PIPELINES = (*passes.PASSES, "simplify,fuse")
-BFLOAT16_RTOL = 2.0**-6
-PLAIN = Target(threads=1, optimization="disabled")
+_BFLOAT16_RTOL = 2.0**-6  # as onnx's own runner of these cases
+
+
+Item: TypeAlias = "Array | list[Array] | None"
+"""A tensor, a sequence of tensors, or nothing for an optional."""
+
+
+class DataSet(NamedTuple):
+    """Inputs by position, and the outputs that the specification asks for."""
+
+    inputs: tuple[Item, ...]
+    outputs: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One backend case of onnx: a model, and inputs with the outputs that the specification asks for."""
+    """One backend case of onnx."""
 
     name: str
     model: bytes
-    data_sets: tuple[tuple[tuple[Feed, ...], tuple[Result, ...]], ...]
+    data_sets: tuple[DataSet, ...]
     rtol: float
     atol: float
 
 
-Verdict = Literal["refused", "wrong", "passed"]
+Verdict = Literal["passed", "wrong", "refused", "died"]
 
 
 @dataclass
 class Outcome:
-    """What became of a case: what ONNX Runtime makes of it as it came, and what went wrong after a pipeline."""
+    """What ONNX Runtime makes of a case as it came, and what went wrong after a pipeline."""
 
     name: str
     verdict: Verdict = "passed"
-    changed: dict[str, int] = field(default_factory=dict[str, int])
+    rewrites: dict[str, int] = field(default_factory=dict[str, int])
+    """By pipeline, of the model as it came."""
     folded: dict[str, int] = field(default_factory=dict[str, int])
-    """Rewrites by pipeline, of the model as it came and of the one whose inputs became constants."""
+    """By pipeline, of the model whose inputs became constants."""
     failures: list[str] = field(default_factory=list[str])
-
-
-EXACT = frozenset(
-    rule.name
-    for kind in passes.PASSES.values()
-    if issubclass(kind, RulePass)
-    for rule in kind().rules()
-    if rule.contract.name == "EXACT"
-) | {"merge", "remove-node", "remove-initializer"}
-
-
-def feeds_of(session: Session, inputs: Sequence[Feed]) -> dict[str, Feed]:
-    return {argument.name: feed for argument, feed in zip(session.inputs, inputs, strict=False)}
 
 
 def attempt(case: Case) -> Outcome:
     outcome = Outcome(case.name)
     try:
         session = Session(case.model, PLAIN)
-        results = [session.run(feeds_of(session, inputs)) for inputs, _ in case.data_sets]
+        results = [session.run(_feeds(session, data.inputs)) for data in case.data_sets]
     except SessionError:
-        return Outcome(case.name, "refused")
-    for found, (_, expected) in zip(results, case.data_sets, strict=True):
-        if any(differences(found, list(expected), case.rtol, case.atol)) and not _bfloat_alike(case, found, expected):
-            return Outcome(case.name, "wrong")
-    plain = ir.emit(ir.load(onnx.ModelProto.FromString(case.model))).SerializeToString()
+        outcome.verdict = "refused"
+        return outcome
+    if any(_wrong(found, data.outputs, case) for found, data in zip(results, case.data_sets, strict=True)):
+        outcome.verdict = "wrong"
+        return outcome
     for pipeline in PIPELINES:
-        _after(case, pipeline, plain, results, outcome)
-    _frozen(case, results, outcome)
+        try:
+            outcome.failures += [f"{pipeline}: {text}" for text in _after(case, pipeline, results, outcome)]
+        except Exception as error:  # whatever a pass raises on a valid model is a failure of it
+            outcome.failures.append(f"{pipeline}: {type(error).__name__}: {error}")
+        try:
+            outcome.failures += [f"constant, {pipeline}: {text}" for text in _frozen(case, pipeline, results, outcome)]
+        except Exception as error:
+            outcome.failures.append(f"constant, {pipeline}: {type(error).__name__}: {error}")
     return outcome
 
 
-def _bfloat_alike(case: Case, found: Sequence[Result], expected: Sequence[Result]) -> bool:
-    rtol = max(case.rtol, BFLOAT16_RTOL)
-    return all(
-        getattr(f, "dtype", None) is not None and cast("Array", f).dtype.name == "bfloat16" and not any(differences(f, e, rtol, case.atol))
-        for f, e in zip(found, expected, strict=True)
-    )
+def _feeds(session: Session, inputs: Sequence[Item]) -> dict[str, Feed]:
+    return {argument.name: feed for argument, feed in zip(session.inputs, inputs, strict=False)}
 
 
-def _run(graph: ir.Graph, pipeline: str) -> tuple[int, bool]:
-    """The number of rewrites, and whether all of them keep every bit."""
-    records: Sequence[PassRecord] = passes.run(graph, pipeline)
-    rules = [rewrite.rule for record in records for rewrite in record.rewrites]
-    return len(rules), EXACT.issuperset(rules)
+def _wrong(
+    found: Sequence[Result], expected: Sequence[Item] | Sequence[Result], case: Case, exact: bool = False
+) -> list[str]:
+    """Differences from the expected outputs, by the case's own tolerances unless the bits are to be the same."""
+    wrong = [] if len(found) == len(expected) else [f"{len(found)} outputs instead of {len(expected)}"]
+    for index, (result, aim) in enumerate(zip(found, expected, strict=False)):
+        bound = None if exact else _tolerance(aim, case)
+        wrong += [f"output {index}: {text}" for text in differences(result, cast("Result", aim), bound)]
+    return wrong
 
 
-def _after(case: Case, pipeline: str, plain: bytes, results: Sequence[Sequence[Result]], outcome: Outcome) -> None:
-    try:
-        graph = ir.load(onnx.ModelProto.FromString(case.model))
-        count, exact = _run(graph, pipeline)
-        emitted = ir.emit(graph).SerializeToString()
-        if count:
-            outcome.changed[pipeline] = count
-        if emitted == plain == case.model:
-            return
-        session = Session(emitted, PLAIN)
-        for (inputs, _), expected in zip(case.data_sets, results, strict=True):
-            found = session.run(feeds_of(session, inputs))
-            tolerances = (0.0, 0.0) if exact else (case.rtol, case.atol)
-            outcome.failures += [f"{pipeline}: {text}" for text in differences(found, list(expected), *tolerances)]
-        _again(emitted, pipeline, outcome)
-    except Exception as error:
-        outcome.failures.append(f"{pipeline}: {type(error).__name__}: {error}")
+def _tolerance(expected: Item | Result, case: Case) -> Bound:
+    short = isinstance(expected, np.ndarray) and expected.dtype.name == "bfloat16"
+    return near(max(case.rtol, _BFLOAT16_RTOL) if short else case.rtol, case.atol)
 
 
-def _again(emitted: bytes, pipeline: str, outcome: Outcome) -> None:
-    graph = ir.load(onnx.ModelProto.FromString(emitted))
-    count, _ = _run(graph, pipeline)
-    if count or ir.emit(graph).SerializeToString() != emitted:
-        outcome.failures.append(f"{pipeline}: a second run makes {count} rewrites, or other bytes")
+class _Run(NamedTuple):
+    model: bytes
+    rewrites: int
+    exact: bool
+    """Whether all rules that fired keep every bit."""
 
 
-def frozen(case: Case, inputs: Sequence[Feed]) -> tuple[bytes, Mapping[str, Feed]]:
-    """The model with its tensor inputs as initializers, and what is left to feed."""
-    import numpy as np
+def _run(model: bytes, pipeline: str) -> _Run:
+    graph = ir.load(onnx.ModelProto.FromString(model))
+    rules = [rewrite.rule for record in passes.run(graph, pipeline) for rewrite in record.rewrites]
+    return _Run(ir.emit(graph).SerializeToString(), len(rules), EXACT_RULES.issuperset(rules))
 
-    model = onnx.ModelProto.FromString(case.model)
-    listed = list(model.graph.input)
-    initializers = {tensor.name for tensor in model.graph.initializer}
+
+def _after(case: Case, pipeline: str, results: Sequence[Sequence[Result]], outcome: Outcome) -> list[str]:
+    done = _run(case.model, pipeline)
+    if done.rewrites:
+        outcome.rewrites[pipeline] = done.rewrites
+    if done.model == case.model:
+        return []
+    session = Session(done.model, PLAIN)
+    wrong: list[str] = []
+    for data, before in zip(case.data_sets, results, strict=True):
+        found = session.run(_feeds(session, data.inputs))
+        wrong += _wrong(found, data.outputs, case) + _wrong(found, before, case, done.exact)
+    return wrong + _again(done, pipeline)
+
+
+def _frozen(case: Case, pipeline: str, results: Sequence[Sequence[Result]], outcome: Outcome) -> list[str]:
+    """With every tensor that goes in made a constant, so that folding has something to do."""
+    wrong: list[str] = []
+    for data, before in zip(case.data_sets, results, strict=True):
+        model, left = frozen(case.model, data.inputs)
+        done = _run(model, pipeline)
+        if done.rewrites:
+            outcome.folded[pipeline] = done.rewrites
+            wrong += _wrong(Session(done.model, PLAIN).run(left), before, case, done.exact)
+            wrong += _again(done, pipeline)
+    return wrong
+
+
+def _again(done: _Run, pipeline: str) -> list[str]:
+    again = _run(done.model, pipeline)
+    if not again.rewrites and again.model == done.model:
+        return []
+    return [f"a second run makes {again.rewrites} rewrites, or other bytes"]
+
+
+def frozen(model: bytes, inputs: Sequence[Item]) -> tuple[bytes, Mapping[str, Feed]]:
+    """A model with its tensor inputs as initializers, and what is left to feed."""
+    proto = onnx.ModelProto.FromString(model)
+    listed = list(proto.graph.input)
+    known = {tensor.name for tensor in proto.graph.initializer}
+    proto.graph.ClearField("input")
     left: dict[str, Feed] = {}
-    model.graph.ClearField("input")
-    free = [info for info in listed if info.name not in initializers]
-    model.graph.input.extend(info for info in listed if info.name in initializers)
-    for info, feed in zip(free, inputs, strict=False):
+    fed = iter(inputs)
+    for info in listed:
+        feed = None if info.name in known else next(fed, None)
         if isinstance(feed, np.ndarray) and info.type.WhichOneof("value") == "tensor_type":
-            model.graph.initializer.append(numpy_helper.from_array(feed, info.name))
-        else:
-            model.graph.input.append(info)
+            proto.graph.initializer.append(numpy_helper.from_array(feed, info.name))
+            if proto.ir_version >= _INITIALIZERS_ALONE_SINCE_IR:
+                continue
+        elif info.name not in known:
             left[info.name] = feed
-    return model.SerializeToString(), left
+        proto.graph.input.append(info)
+    return proto.SerializeToString(), left
 
 
-def _frozen(case: Case, results: Sequence[Sequence[Result]], outcome: Outcome) -> None:
-    for (inputs, _), expected in zip(case.data_sets, results, strict=True):
-        model, left = frozen(case, inputs)
-        for pipeline in PIPELINES:
-            try:
-                graph = ir.load(onnx.ModelProto.FromString(model))
-                count, exact = _run(graph, pipeline)
-                if not count:
-                    continue
-                outcome.folded[pipeline] = count
-                emitted = ir.emit(graph).SerializeToString()
-                found = Session(emitted, PLAIN).run(left)
-                tolerances = (0.0, 0.0) if exact else (case.rtol, case.atol)
-                outcome.failures += [f"constants, {pipeline}: {text}" for text in differences(found, list(expected), *tolerances)]
-                _again(emitted, pipeline, outcome)
-            except Exception as error:
-                outcome.failures.append(f"constants, {pipeline}: {type(error).__name__}: {error}")
+_INITIALIZERS_ALONE_SINCE_IR = 4
 
 
-def main(path: str) -> None:
+def main(cases: str, outcomes: str) -> None:
     warnings.simplefilter("error")
-    cases = cast("list[Case]", pickle.loads(Path(path).read_bytes()))
-    for case in cases:
-        print(json.dumps({"begin": case.name}), flush=True)
-        print(json.dumps({"done": vars(attempt(case))}), flush=True)
+    with Path(outcomes).open("w", encoding="utf-8") as file:
+        for case in cast("list[Case]", pickle.loads(Path(cases).read_bytes())):
+            print(json.dumps({"name": case.name}), file=file, flush=True)
+            print(json.dumps(asdict(attempt(case))), file=file, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
