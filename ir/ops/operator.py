@@ -24,6 +24,7 @@ class Operator:
     elements: what the first result holds, as dims, when it is a small integer tensor (shape arithmetic).
     fold: the results on constant operands; None declines. `exact` says that ONNX Runtime gives the same bits.
     pure: whether equal operands give equal results and nothing else happens, where that depends on the node.
+    kept: whether runtimes look for it beside its readers (a quantized weight), so that no pass should fold it away.
     """
 
     infer: Infer | None = None
@@ -31,6 +32,7 @@ class Operator:
     fold: Fold | None = None
     exact: bool = False
     pure: Pure | None = None
+    kept: bool = False
 
 
 def unknown_dim(node: Node) -> Expr:

@@ -87,6 +87,6 @@ def _fold_dequantize(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 OPERATORS: dict[str, Operator] = {
     "QuantizeLinear": Operator(_infer_quantize, fold=_fold_quantize, exact=True),
-    "DequantizeLinear": Operator(_infer_dequantize, fold=_fold_dequantize, exact=True),
+    "DequantizeLinear": Operator(_infer_dequantize, fold=_fold_dequantize, exact=True, kept=True),
     "DynamicQuantizeLinear": Operator(_infer_dynamic_quantize),
 }

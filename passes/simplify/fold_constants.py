@@ -22,7 +22,8 @@ from planish.passes.rewrite import Contract, Match, Rule
 class FoldConstants(RulePass):
     """Evaluate nodes whose operands are all constants.
 
-    Never a node that is random, has state or effects, or holds a graph; never one whose result would make the file grow
+    Never a node that is random, has state or effects, or holds a graph; never the DequantizeLinear of a weight, which
+    runtimes need to choose quantized kernels by; never one whose result would make the file grow
     by more than `growth` bytes over the operands that it alone reads; never one on weights kept outside of the model of
     more than `read` bytes.
     """
@@ -51,8 +52,10 @@ def _has_constant_operands(node: Node) -> bool:
 
 
 def _is_exact(node: Node) -> bool | None:
-    """Whether the runtime surely gives the bits that folding gives; None where more than rounding may differ."""
+    """Whether the runtime surely gives the bits that folding gives; None where more may differ, or the node stays."""
     entry = lookup(node.op)
+    if entry.kept:
+        return None
     return reference.agreement(node.op) if entry.fold is None else entry.exact
 
 

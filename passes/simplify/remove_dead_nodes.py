@@ -45,7 +45,7 @@ class RemoveDeadNodes(Pass):
         run.record("remove-initializer", (value.name,), "")
 
 
-def _read_by(node: Node) -> set[Value]:
-    """What a node reads, the graphs nested in it too."""
+def _read_by(node: Node) -> dict[Value, None]:
+    """What a node reads, the graphs nested in it too, each once and in order."""
     inside = [inner for nested in node.graphs for inner in (*nested.walk(), nested.returns)]
-    return {operand for reader in (node, *inside) for operand in reader.operands if operand is not None}
+    return {operand: None for reader in (node, *inside) for operand in reader.operands if operand is not None}

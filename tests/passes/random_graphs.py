@@ -160,6 +160,20 @@ class Writer:
             branches.append(f"{side} = {graph} () => (float[{text}] {result}) {{ {body} }}")
         self.make(f"If({condition}) <{', '.join(branches)}>", dims)
 
+    def loop(self) -> None:
+        """A Loop of none to three rounds that carries one value on and may give it back as it is."""
+        x, dims = self.pick()
+        z = self.random.choice([name for name, other in self.values if other == dims])
+        text = ",".join(f"{letter}{len(self.names)}" for letter in "ABCDEFG"[: len(dims)])
+        go, count, on, carried = self.name("j"), self.name("n"), self.name("q"), self.name("h")
+        inside, result, graph = self.name("i"), self.name("r"), self.name("b")
+        op = self.random.choice(["Abs", "Identity", "Neg"])
+        last = self.random.choice([f"Identity({carried})", f"Add({carried}, {inside})", f"Identity({inside})"])
+        rounds = self.ints([self.random.randint(0, 3)], 0)
+        interface = f"(int64 {count}, bool {go}, float[{text}] {carried}) => (bool {on}, float[{text}] {result})"
+        body = f"{graph} {interface} {{ {on} = Identity({go})  {inside} = {op}({z})  {result} = {last} }}"
+        self.make(f"Loop({rounds}, {self.random.choice(['on', ''])}, {x}) <body = {body}>", dims)
+
 
 MOVES: Sequence[Callable[[Writer], None]] = (
     Writer.unary,
@@ -176,6 +190,7 @@ MOVES: Sequence[Callable[[Writer], None]] = (
     Writer.pad_or_tile,
     Writer.size_as_factor,
     Writer.branch,
+    Writer.loop,
 )
 
 
