@@ -105,7 +105,7 @@ def demo_text(report: DemoReport) -> str:
     lines += [
         f"{report.model} through {PIPELINE}:",
         "",
-        table(("", "rewrites", "before", "after", "ratio [95 % interval]"), rows),
+        table(("", "rewrites", "before", "after", "before / after [95 % interval]"), rows),
         "",
         verdict_text(report.comparison),
     ]

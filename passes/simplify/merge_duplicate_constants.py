@@ -32,7 +32,10 @@ class MergeDuplicateConstants(Pass):
         floating = _floating(graph)
         everything = [*floating, *(value for inner in _graphs(graph) for value in _own(inner))]
         alike = Counter((v.constant.dtype, v.constant.shape) for v in everything if v.constant is not None)
-        _Merger(run, {kind for kind, count in alike.items() if count > 1}).merge(graph, floating)
+        merger = _Merger(run, {kind for kind, count in alike.items() if count > 1})
+        merger.merge(graph, floating)
+        if merger.kept is not None:  # one reader is enough to wake a pass that compares operands
+            run.log.extend(reader for reader in merger.kept.users[:1] if reader.graph is not None)
 
 
 class _Merger:
@@ -42,6 +45,7 @@ class _Merger:
         self.run = run
         self.alike = alike
         self.seen: dict[Hashable, Value] = {}
+        self.kept: Value | None = None
 
     def merge(self, graph: Graph, floating: Sequence[Value] = ()) -> None:
         """Merge the constants of a graph with those seen in the graphs around it, then go into what it nests."""
@@ -57,12 +61,24 @@ class _Merger:
             if first is value:
                 added.append(key)
             elif graph.returns not in value.readers:
-                _replace(graph, first, value, self.run)
+                self.replace(graph, first, value)
         for node in graph.nodes:
             for nested in node.graphs:
                 self.merge(nested)
         for key in added:
             del self.seen[key]
+
+    def replace(self, graph: Graph, first: Value, second: Value) -> None:
+        """The readers stay out of the log: the same bytes leave types as they are and give no rule a new chance."""
+        if not second.is_used:
+            return
+        graph.replace_all_uses_with(second, first)
+        self.run.record("merge", (first.name, second.name), first.name)
+        self.kept = first
+        if second.producer is not None:
+            erase_dead(second.producer)
+        elif second in graph.initializers:
+            graph.erase(second)
 
 
 def _graphs(graph: Graph) -> Iterator[Graph]:
@@ -103,15 +119,3 @@ def _key(tensor: Tensor) -> Hashable:
     for chunk in tensor.raw_chunks():
         digest.update(chunk)
     return (tensor.dtype, tensor.shape, digest.digest())
-
-
-def _replace(graph: Graph, first: Value, second: Value, run: Run) -> None:
-    """The readers stay out of the run's log: the same bytes leave types as they are and give no rule a new chance."""
-    if not second.is_used:
-        return
-    graph.replace_all_uses_with(second, first)
-    run.record("merge", (first.name, second.name), first.name)
-    if second.producer is not None:
-        erase_dead(second.producer)
-    elif second in graph.initializers:
-        graph.erase(second)

@@ -38,7 +38,9 @@ class _Layers:
         self.random = np.random.default_rng(0)
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: int | list[int]) -> str:
-        self.nodes.append(helper.make_node(op, inputs, [output], name=f"{output}_node", **attributes))
+        node = helper.make_node(op, inputs, [output], name=f"{output}_node")
+        node.attribute.extend([helper.make_attribute(name, value) for name, value in attributes.items()])
+        self.nodes.append(node)
         return output
 
     def weight(self, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
@@ -127,7 +129,7 @@ def main() -> None:
     runs: dict[int, list[dict[str, float]]] = {layers: [] for layers in options.layers}
     with tempfile.TemporaryDirectory() as folder:
         for layers in options.layers:
-            onnx.save(build(layers), Path(folder) / f"{layers}.onnx")
+            (Path(folder) / f"{layers}.onnx").write_bytes(build(layers).SerializeToString())
         for _ in range(options.repeats):
             for layers in options.layers:
                 command = [sys.executable, __file__, "--measure", str(Path(folder) / f"{layers}.onnx")]

@@ -3,21 +3,28 @@
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from planish import passes
-from tests.equivalence import Inputs, rewritten
+from tests.equivalence import Inputs, RefusedError, rewritten
 from tests.passes.random_graphs import random_model
 
-INPUTS = Inputs(bindings=[{"N": 0}, {"N": 1}, {"N": 3}])
+INPUTS = Inputs(bindings=[{"N": 0}, {"N": 1}, {"N": 3}], refusals=True)
 RANDOM = st.randoms(use_true_random=False)
+
+
+def equivalent(random: Random, length: int, pipeline: str) -> None:
+    try:
+        rewritten(random_model(random, length), pipeline, fp="strict", inputs=INPUTS)
+    except RefusedError:  # ONNX Runtime loses track of some values that branches capture
+        reject()
 
 
 @given(RANDOM)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_all_passes(random: Random) -> None:
-    rewritten(random_model(random, 12), "simplify,fuse", fp="strict", inputs=INPUTS)
+    equivalent(random, 12, "simplify,fuse")
 
 
 @pytest.mark.slow
@@ -25,4 +32,4 @@ def test_all_passes(random: Random) -> None:
 @given(random=RANDOM)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_each_pass_alone(name: str, random: Random) -> None:
-    rewritten(random_model(random, 20), name, fp="strict", inputs=INPUTS)
+    equivalent(random, 20, name)
