@@ -25,7 +25,7 @@ MODEL = "text-recognition"
 FALLBACK = "tutorial-cnn"
 PIPELINE = "simplify,fuse"
 
-_LATENCY_SECONDS = 10.0
+_LATENCY_SECONDS = 20.0
 _CREATIONS = 6
 _COMPARED = 0.75
 """Where creating sessions begins in the progress."""

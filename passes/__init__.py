@@ -84,8 +84,10 @@ PIPELINES: Mapping[str, tuple[Stage, ...]] = {
         RemoveDeadNodes(),
     ),
     "fuse": (
+        RemoveDeadNodes(),
         Fixpoint((FuseConvBn(), FuseConvTransposeBn(), FuseGemmBn(), FuseConvAffine())),
         MergeDuplicateConstants(),
+        MergeCommonSubexpressions(),
         RemoveDeadNodes(),
     ),
 }

@@ -108,7 +108,8 @@ class _Parser:
         known = [*self.passes, *self.named, "fixpoint"]
         near = get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-        raise self.error(f"there is no pass {name!r}{hint}" if name else "a pass is missing")
+        missing = name in ("", ",", ")", "}")
+        raise self.error("a pass is missing" if missing else f"there is no pass {name!r}{hint}")
 
     def fixpoint(self) -> Fixpoint:
         rounds = 8
