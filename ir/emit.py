@@ -220,10 +220,11 @@ class Emitter:
 
     def renamed(self, source: onnx.NodeProto, node: Node, names: Names) -> onnx.NodeProto:
         """The node as it was loaded, under the names that its operands and results have now."""
-        inputs = [names.of(operand) for operand in node.operands[: len(source.input)]]
-        inputs += [""] * (len(source.input) - len(inputs))
-        outputs = [names.names.get(result, "") for result in node.results]
-        if inputs == source.input and outputs == source.output:
+        table, written = names.names, source.input
+        inputs = ["" if o is None else table.get(o) or names.of(o) for o in node.operands[: len(written)]]
+        inputs += [""] * (len(written) - len(inputs))
+        outputs = [table.get(result, "") for result in node.results]
+        if inputs == written and outputs == source.output:
             return source
         proto = _copy(source)
         proto.ClearField("input")

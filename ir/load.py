@@ -165,8 +165,9 @@ class _Loader:
     def interface(self, proto: onnx.GraphProto, graph: Graph, scope: _Scope, nested: bool) -> None:
         tensors: dict[str, Tensor] = {}
         for initializer in proto.initializer:
-            self.define(tensors, initializer.name)
-            tensors[initializer.name] = load_tensor(initializer, self.folder)
+            name = initializer.name
+            self.define(tensors, name)
+            tensors[name] = load_tensor(initializer, self.folder)
         for sparse in proto.sparse_initializer:
             self.define(tensors, sparse.values.name)
             tensors[sparse.values.name] = load_sparse(sparse, self.folder)
@@ -207,7 +208,8 @@ class _Loader:
             op, operands, attributes = forms.raise_form(domain, opset, written, results, self.made)
         name = proto.name
         node = Node(op, operands, attributes, results, name if name.__class__ is str else self.text(name))
-        node.source = Source(proto, None if any(map(is_external, attributes.values())) else node.operands)
+        external = attributes and any(map(is_external, attributes.values()))
+        node.source = Source(proto, None if external else node.operands)
         if len(proto.metadata_props):
             node.origin = origin_of(proto)
         graph.insert(node)
@@ -310,7 +312,8 @@ class _Loader:
     def define(self, names: Mapping[str, object], name: str) -> None:
         if name in names:
             raise self.error(f"value {name!r} is defined twice")
-        self.text(name)
+        if name.__class__ is not str:
+            self.text(name)
 
     def text(self, text: str) -> str:
         """protobuf gives bytes where a file's text is not UTF-8."""
