@@ -78,13 +78,17 @@ def _fold(options: FoldConstants, m: Match) -> tuple[Value, ...] | None:
 def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
     """The results, when they are what the operators' own rules say they must be."""
     node = m.root
+    constants = [operand.constant for operand in node.operands if operand is not None and operand.constant is not None]
     for result in node.results:
         static = [dim for dim in result.shape or () if isinstance(dim, int)]
-        if result.shape is not None and len(static) == len(result.shape):
-            size = int(np.prod(static, dtype=object)) if static else 1
-            if size * 16 > options.growth and size > _largest(m):
-                m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
+        if result.shape is None or len(static) < len(result.shape):
+            if not all(tensor.in_memory for tensor in constants):  # it may be a shape, and the result of any size
                 return None
+            continue
+        size = int(np.prod(static, dtype=object)) if static else 1
+        if size * 16 > options.growth and size > 2 * max((tensor.size for tensor in constants), default=0):
+            m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
+            return None
     arrays: list[Array | None] = []
     for operand in node.operands:
         tensor = None if operand is None else operand.constant
@@ -105,7 +109,3 @@ def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
         ):
             return None
     return results[: len(node.results)]
-
-
-def _largest(m: Match) -> int:
-    return 2 * max((o.constant.size for o in m.root.operands if o is not None and o.constant is not None), default=0)

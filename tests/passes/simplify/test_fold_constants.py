@@ -1,11 +1,13 @@
 """What is known becomes a constant with the runtime's own bits, or stays."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from planish import ir
+from planish import ir, passes
 from planish.ir import DType
 from tests.equivalence import Array, Inputs, Ulps, model, rewritten, untouched
 from tests.hostile import hostile
@@ -204,6 +206,19 @@ def test_what_can_hardly_be_counted_is_not_tried() -> None:
     untouched(of(np.array([2**40, 2**20], np.int64), op="ConstantOfShape"), PASS)
     untouched(of(np.array(0, np.int64), np.array(2**62, np.int64), np.array(1, np.int64), op="Range"), PASS)
     untouched(of(np.zeros((1, 1), np.float32), np.array([2**31, 2**31], np.int64), op="Tile"), PASS)
+
+
+def test_a_shape_that_lies_outside_of_the_model_is_not_trusted(tmp_path: Path) -> None:
+    """It is not read on loading, so that nothing is known of how much it asks for."""
+    (tmp_path / "weights.bin").write_bytes(np.array([2**20, 2**22], np.int64).tobytes())
+    source = of(np.array([1, 1], np.int64), op="ConstantOfShape")
+    tensor = source.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    (tmp_path / "model.onnx").write_bytes(source.SerializeToString())
+    graph = ir.load(tmp_path / "model.onnx")
+    assert passes.run(graph, PASS)[0].rewrites == []
 
 
 def test_the_growth_that_is_allowed_is_an_option() -> None:

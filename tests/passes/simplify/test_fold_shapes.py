@@ -125,6 +125,11 @@ RUN = {
         "N,M,4",
         "A,B,4",
     ),
+    "one left open and one from elsewhere": (
+        "n = Gather(s, first)  t = Concat<axis = 0>(minus, n)  y = Reshape(x, t)",
+        "N,M,4",
+        "A,B",
+    ),
     "one copied and one worked out, which no element of an empty tensor can tell": (
         "n = Gather(s, first)  p = Mul(n, two)  t = Concat<axis = 0>(n, p)  y = Reshape(x, t)",
         "N,N,2",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.equivalence import rewritten, untouched
+from tests.equivalence import model, rewritten, untouched
 
 PASS = "inline-constant-if"
 BOTH = [pytest.param(True, id="then"), pytest.param(False, id="else")]
@@ -79,6 +79,22 @@ def test_one_value_given_back_twice() -> None:
     }"""
     for pipeline in (PASS, "simplify"):
         assert sorted(rewritten(text, pipeline).op_types) == ["Exp", "Identity"]
+
+
+def test_a_branch_gives_back_an_initializer_of_the_branch_that_it_takes() -> None:
+    """It belongs to another graph, and a branch can give back only what it makes."""
+    text = """g (float[1] x, bool q) => (float[1] y) <bool c = {1}> {
+        y = If(q) <
+            then_branch = t () => (float[1] p) {
+                p = If(c) <then_branch = t2 () => (float[1] w) <float[1] w = {2.5}> { },
+                           else_branch = e2 () => (float[1] v) { v = Neg(x) }>
+            },
+            else_branch = e () => (float[1] r) { r = Neg(x) }
+        >
+    }"""
+    for pipeline in (PASS, "simplify"):
+        found = rewritten(model(text), pipeline)
+        assert found.op_types.count("If") == 1
 
 
 def test_captures_from_two_levels_up_and_shadowed_names() -> None:

@@ -137,6 +137,18 @@ def test_integers_and_booleans(dtype: str, noop: str, constants: str) -> None:
             "N,3,4",
             id="a Slice backwards",
         ),
+        pytest.param(
+            "b = Slice(a, s, e, ax, st)",
+            "int64[1] s={0}, int64[1] e={9223372036854775807}, int64[1] ax={1}, int64[1] st={2}",
+            "N,3,4",
+            id="every second",
+        ),
+        pytest.param(
+            "b = Slice(a, s, e, ax, st)",
+            "int64[1] s={0}, int64[1] e={9223372036854775807}, int64[1] ax={0}, int64[1] st={2}",
+            "N,3,4",
+            id="every second of a symbolic dim",
+        ),
         pytest.param("b = Pad(a, p)", "int64[6] p = {1, 0, 0, -1, 0, 0}", "N,3,4", id="pads that cancel"),
         pytest.param("b = Pad(a, p)", "int64[6] p = {0, 0, 0, 0, 0, 1}", "N,3,4", id="one pad"),
         pytest.param("b = ReduceSum<keepdims = 1>(a, s)", "int64[1] s = {1}", "N,1,4", id="a sum over a dim of one"),
