@@ -80,6 +80,14 @@ class Expr:
         atom = monomial[0]
         return isinstance(atom, Symbol) and atom.fresh
 
+    @property
+    def age(self) -> int:
+        """The number of the latest symbol in it that the tool made up; 0 when the model names all of them.
+
+        Of two expressions for one extent that with the lower number is kept, so that what is known converges.
+        """
+        return max((int(name[1:]) for name in self.symbols() if name.startswith("?")), default=0)
+
     def symbols(self) -> frozenset[str]:
         return frozenset(_symbols(self))
 

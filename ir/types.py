@@ -195,9 +195,7 @@ def common(a: Type | None, b: Type | None) -> Type | None:
 def _refine_dim(known: Dim, news: Dim) -> Dim:
     if isinstance(known, int) or known == news:
         return known
-    if isinstance(news, int) or (known.is_fresh and not news.is_fresh):
-        return news
-    return known
+    return news if isinstance(news, int) or news.age < known.age else known
 
 
 def _dim_text(dim: Dim) -> str:

@@ -130,3 +130,18 @@ def test_an_empty_batch() -> None:
     }"""
     found = rewritten(text, BOTH, inputs=Inputs(refusals=True))
     assert found.op_types == ["Reshape", "Gemm"]
+
+
+def test_unknown_extents_of_a_branch_are_those_of_its_result() -> None:
+    """Both had names of their own before the If went; a Reshape between them is none."""
+    text = """g (float[N,M] x, int64[2] t) => (float[A,B] y) <
+        bool on = {1}, int64 zero = {0}, int64 one = {1}, int64[1] axis = {0}
+    > {
+        a = Reshape(x, t)
+        v = If(on) <then_branch = p () => (float[C,D] r) { r = Abs(a) },
+                    else_branch = q () => (float[E,F] w) { w = Reshape(x, t) }>
+        s = Shape(v)  g1 = Gather(s, zero)  u1 = Unsqueeze(g1, axis)  g2 = Gather(s, one)  u2 = Unsqueeze(g2, axis)
+        k = Concat<axis = 0>(u1, u2)  b = Reshape(v, k)  y = Neg(b)
+    }"""
+    flat = Inputs(bindings=[{"N": 2, "M": 3}], values={"t": [np.array([3, 2]), np.array([6, 1]), np.array([-1, 0])]})
+    assert rewritten(text, "simplify", inputs=flat).op_types == ["Reshape", "Abs", "Neg"]
