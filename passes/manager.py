@@ -165,6 +165,8 @@ class _Turns:
         self.state = Run(manager.fp, manager.limit)
         self.records: dict[tuple[int, ...], PassRecord] = {}
         self.seen: dict[tuple[int, ...], int] = {}
+        self.left: dict[Pass, int] = {}
+        """The version of the graph as each pass last left it: a second run on that would change nothing."""
         self.nodes = 0
 
     def run(self, graph: Graph) -> tuple[PassRecord, ...]:
@@ -192,7 +194,7 @@ class _Turns:
         state = self.state
         record = self.records.setdefault(place, PassRecord(stage.name, nodes_before=self.nodes, nodes_after=self.nodes))
         start = _still_there(state.log[self.seen[place] :]) if place in self.seen else None
-        if state.exhausted or (start is not None and not start):
+        if state.exhausted or (start is not None and not start) or self.left.get(stage) == graph.version:
             return 0
         wanted = [instrument.before(stage.name, graph) for instrument in self.instruments]
         if not all(wanted):
@@ -204,6 +206,7 @@ class _Turns:
             record.opset = graph.opset_imports[""]
         made = state.rewrites[done:]
         self.seen[place] = len(state.log)
+        self.left[stage] = graph.version
         if made:
             nodes = node_count(graph)
             record.rewrites.extend(made)

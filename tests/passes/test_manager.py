@@ -216,7 +216,7 @@ def test_the_reproducer_leaves_nothing_where_nothing_failed(tmp_path: Path) -> N
 
 
 def test_dumps_are_numbered(tmp_path: Path) -> None:
-    passes.run(graph(), "remove-noops,remove-noops,fold-constants", instruments=[DumpEach(tmp_path / "dumps")])
+    passes.run(graph(), "remove-noops,fuse-gemm-bn,fold-constants", instruments=[DumpEach(tmp_path / "dumps")])
     assert sorted(path.name for path in (tmp_path / "dumps").iterdir()) == [
         "001-remove-noops.txt",
         "003-fold-constants.txt",
@@ -295,3 +295,17 @@ def test_weights_of_the_caller_are_not_written_to() -> None:
     passes.run(inside, "fuse")
     assert source.SerializeToString() == before
     np.testing.assert_array_equal(weight.array(), array)
+
+
+def test_a_pass_does_not_run_again_on_what_it_left() -> None:
+    class Counts(Instrument):
+        def __init__(self) -> None:
+            self.ran: list[str] = []
+
+        def before(self, name: str, graph: Graph) -> bool:
+            self.ran.append(name)
+            return True
+
+    counts = Counts()
+    passes.run(graph(), "remove-noops,remove-noops,fold-constants,remove-noops", instruments=[counts])
+    assert counts.ran[:2] == ["remove-noops", "fold-constants"], "nothing came between the first two"
