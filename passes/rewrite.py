@@ -62,13 +62,14 @@ def rule(pattern: Op, *, contract: Contract, needs: str = "") -> Callable[[Calla
 class Match(Bindings):
     """A place where a picture fits, and the means to build what replaces it."""
 
-    __slots__ = ("created", "reason", "root", "run")
+    __slots__ = ("covered", "created", "reason", "root", "run")
 
     def __init__(self, root: Node, run: Run) -> None:
         super().__init__()
         self.root = root
         self.run = run
         self.created: list[Node] = []
+        self.covered: list[Node] = []
         self.reason = ""
 
     @property
@@ -81,6 +82,15 @@ class Match(Bindings):
     def decline(self, reason: str) -> None:
         """Leave the place alone and say why."""
         self.reason = reason
+
+    def cover(self, node: Node) -> None:
+        """Count a node outside of the picture, which a rule found by walking, among those that it rewrites."""
+        self.covered.append(node)
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """All nodes that the rewrite is about, the root first."""
+        return (*self.nodes, *self.covered)
 
     def add(
         self, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Attribute] | None = None
@@ -193,7 +203,7 @@ class _Driver:
 
     def replace(self, rule: Rule, match: Match, values: tuple[Value, ...]) -> None:
         root, graph = match.root, match.graph
-        sources = merge_origins(match.nodes)
+        sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
                 node.origin = sources
@@ -202,7 +212,7 @@ class _Driver:
             if not new.name:
                 new.name = old.name
             if new.producer is not None and new.producer not in affected:
-                new.producer.origin = merge_origins((new.producer, *match.nodes))
+                new.producer.origin = merge_origins((new.producer, *match.sources))
             keep_in_nested(old, new)
             news = inherit(new, old)
             readers = old.users

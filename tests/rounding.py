@@ -23,8 +23,9 @@ Array = NDArray[np.generic]
 _MEAN = 3
 _MONOTONE = frozenset(
     (
-        *("Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm", "Identity"),
-        *("If", "MatMul", "MaxPool", "Mul", "Neg", "Relu", "Reshape", "Sub", "Transpose"),
+        *("Abs", "Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm"),
+        *("GlobalAveragePool", "GlobalMaxPool", "Identity", "If", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg"),
+        *("Relu", "Reshape", "Sub", "Transpose"),
     )
 )
 

@@ -32,11 +32,18 @@ def batch_norm(inner: Op) -> Op:
 
 
 def batch_norm_affine(m: Match) -> Affine | None:
-    """What a BatchNormalization does to each channel; None in training mode or where it is not finite."""
-    node = m.root
+    """What the BatchNormalization at the root does to each channel; None where it is in training or not finite."""
+    return batch_norm_map(m, m.root)
+
+
+def batch_norm_map(m: Match, node: Node) -> Affine | None:
+    """What a BatchNormalization with constant parameters does to each channel."""
     if node.get_int("training_mode") or any(statistic.is_used for statistic in node.results[1:]):
         return m.decline("the BatchNormalization is in training mode, or its running statistics are read")
-    g, b, mu, var = (m.array(key).astype(np.float64) for key in (m[gamma], m[beta], m[mean], m[variance]))
+    tensors = [operand.constant for operand in node.operands[1:] if operand is not None]
+    if len(tensors) != len(node.operands) - 1 or any(tensor is None for tensor in tensors):
+        return m.decline("the parameters of the BatchNormalization are computed")
+    g, b, mu, var = (tensor.array().astype(np.float64) for tensor in tensors if tensor is not None)
     with np.errstate(all="ignore"):
         scale = g / np.sqrt(var + node.get_float("epsilon"))
         shift = b - mu * scale
@@ -57,6 +64,13 @@ def per_channel(value: Value, channels: int, rank: int) -> Channels | None:
     if any(extent != 1 for axis, extent in enumerate(aligned) if axis != 1) or aligned[1] not in (1, channels):
         return None
     return np.broadcast_to(tensor.array().astype(np.float64).reshape(-1), (channels,))
+
+
+def pads_with_zeros(conv: Node) -> bool:
+    """Whether a convolution may put zeros around its operand."""
+    if conv.get_str("auto_pad") not in ("NOTSET", "VALID"):
+        return True
+    return conv.get_str("auto_pad") == "NOTSET" and any(conv.get_ints("pads") or ())
 
 
 def scaled(m: Match, weight: Value, factors: Channels, view: tuple[int, ...] | None = None) -> Value | None:

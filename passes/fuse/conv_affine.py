@@ -1,78 +1,76 @@
-"""Conv + Add, Sub, Mul or Div by a constant."""
+"""Add, Sub, Mul or Div by a constant behind a convolution."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from planish.ir import Value
-from planish.passes.fuse.affine import Affine, Channels, absorb_into_conv, absorb_into_conv_transpose, data, per_channel
+from planish.ir import Node, Value
+from planish.passes.fuse.affine import absorb_into_conv, absorb_into_conv_transpose
+from planish.passes.fuse.paths import Spread, arithmetic, before, clone, is_passable
 from planish.passes.manager import RulePass
-from planish.passes.pattern import Const, Maybe, Op
+from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
-w, b, c = Const("w"), Const("b"), Const("c")
-conv = Op(("Conv", "ConvTranspose"), (data, w, Maybe(b)))
-_FINITE = "results of the convolution that do not overflow"
+_ABSORBERS = {"Conv": absorb_into_conv, "ConvTranspose": absorb_into_conv_transpose}
 
 
-@rule(Op("Mul", (conv, c), commutes=True), contract=Contract.REASSOCIATES, needs=_FINITE)
-def conv_mul(m: Match) -> Value | None:
-    """Mul(Conv(x, w, b), c) -> Conv(x, w * c, b * c)"""
-    return _absorb(m, lambda k: Affine(k, np.zeros_like(k)))
+def _may_reach_a_convolution(node: Node) -> bool:
+    left, right = node.operands[0], node.operands[1]
+    if left is None or right is None or (left.constant is None) is (right.constant is None):
+        return False
+    producer = (right if right.constant is None else left).producer
+    return producer is not None and (producer.op in _ABSORBERS or is_passable(producer))
 
 
-@rule(Op("Div", (conv, c)), contract=Contract.REASSOCIATES, needs=_FINITE)
-def conv_div(m: Match) -> Value | None:
-    """Div(Conv(x, w, b), c) -> Conv(x, w / c, b / c)"""
-    return _absorb(m, lambda k: Affine(1 / k, np.zeros_like(k)))
+arithmetic_node = Op(("Add", "Sub", "Mul", "Div"), where=_may_reach_a_convolution)
 
 
-@rule(Op("Add", (conv, c), commutes=True), contract=Contract.REASSOCIATES, needs=_FINITE)
-def conv_add(m: Match) -> Value | None:
-    """Add(Conv(x, w, b), c) -> Conv(x, w, b + c)"""
-    return _absorb(m, lambda k: Affine(np.ones_like(k), k))
+@rule(arithmetic_node, contract=Contract.REASSOCIATES, needs="results of the convolution that do not overflow")
+def conv_affine(m: Match) -> Value | None:
+    """f(Conv(x, w, b)) * s + t -> f(Conv(x, w * s, b * s + t)), through nodes that let scale and shift through"""
+    found = arithmetic(m, m.root)
+    return None if found is None else _absorb(m, *found, m.root)
 
 
-@rule(Op("Sub", (conv, c)), contract=Contract.REASSOCIATES, needs=_FINITE)
-def conv_sub(m: Match) -> Value | None:
-    """Sub(Conv(x, w, b), c) -> Conv(x, w, b - c)"""
-    return _absorb(m, lambda k: Affine(np.ones_like(k), -k))
+def _absorb(m: Match, value: Value, spread: Spread, reader: Node) -> Value | None:
+    """The mapped value, made by changing what made it."""
+    node = value.producer
+    if node is None or node.graph is not reader.graph or (node.op not in _ABSORBERS and not is_passable(node)):
+        return m.decline(f"no convolution makes {value}")
+    if not value.has_one_use:
+        return m.decline(f"{value} has other readers, or is an output")
+    if node.op in _ABSORBERS:
+        channels = _channels(node)
+        affine = None if channels is None else spread.channels(channels)
+        if affine is None:
+            return m.decline("the constant is neither one number nor one a channel, or the weight is computed")
+        m.cover(node)
+        return _ABSORBERS[node.op](m, node, affine)
+    inner, source = before(m, node, spread), node.operands[0]
+    mapped = None if inner is None or source is None else _absorb(m, source, inner, node)
+    return None if mapped is None else clone(m, node, mapped)
 
 
-@rule(Op("Sub", (c, conv)), contract=Contract.REASSOCIATES, needs=_FINITE)
-def sub_conv(m: Match) -> Value | None:
-    """Sub(c, Conv(x, w, b)) -> Conv(x, -w, c - b)"""
-    return _absorb(m, lambda k: Affine(-np.ones_like(k), k))
-
-
-def _absorb(m: Match, affine_of: Callable[[Channels], Affine]) -> Value | None:
-    node, weight = m[conv], m[w].constant
-    if weight is None or not weight.dtype.is_float:
+def _channels(conv: Node) -> int | None:
+    """Output channels, by a constant float weight."""
+    weight = conv.operands[1]
+    tensor = None if weight is None else weight.constant
+    if tensor is None or not tensor.dtype.is_float:
         return None
-    transposed = node.op == "ConvTranspose"
-    channels = weight.shape[1] * node.get_int("group") if transposed else weight.shape[0]
-    constant = per_channel(m[c], channels, len(weight.shape))
-    if constant is None:
-        return m.decline("the constant is neither one number nor one a channel")
-    with np.errstate(all="ignore"):
-        affine = affine_of(constant)
-    if not (np.isfinite(affine.scale).all() and np.isfinite(affine.shift).all()):
-        return m.decline("the constant is not finite, or divides by zero")
-    return (absorb_into_conv_transpose if transposed else absorb_into_conv)(m, node, affine)
+    return tensor.shape[0] if conv.op == "Conv" else tensor.shape[1] * conv.get_int("group")
 
 
 @dataclass(frozen=True)
 class FuseConvAffine(RulePass):
     """Fold arithmetic with a constant, one number or one a channel, into the convolution before it.
 
-    Needs constant weights, and no other reader of the convolution.
+    Also past nodes in between that let it through: layout, pooling, and a positive scale through Relu. Needs constant
+    weights, and no other reader on the way.
     """
 
     name: ClassVar[str] = "fuse-conv-affine"
 
     def rules(self) -> Sequence[Rule]:
-        return (conv_mul, conv_div, conv_add, conv_sub, sub_conv)
+        return (conv_affine,)

@@ -9,15 +9,7 @@ from tests.passes.fuse.nets import Weights, net, normal
 
 PASS = "fuse-conv-affine"
 TERMS = Terms(4 * 2 + 6)
-OPS = {
-    "Mul(c, k)": "conv-mul",
-    "Mul(k, c)": "conv-mul",
-    "Div(c, k)": "conv-div",
-    "Add(c, k)": "conv-add",
-    "Add(k, c)": "conv-add",
-    "Sub(c, k)": "conv-sub",
-    "Sub(k, c)": "sub-conv",
-}
+OPS = ("Mul(c, k)", "Mul(k, c)", "Div(c, k)", "Add(c, k)", "Add(k, c)", "Sub(c, k)", "Sub(k, c)")
 
 
 def body(op: str, conv: str = "Conv(x, w)") -> str:
@@ -33,20 +25,20 @@ def test_text() -> None:
         float[2,1,1] k = {5, -6}, float h = {2}> { c = Conv(x, w, b)  d = Mul(c, k)  y = Sub(h, d) }"""
     found = rewritten(text, f"{PASS},remove-dead-nodes", tolerance=Terms(6))
     assert found.nodes == ["y = Conv (x, w, b)"]
-    assert found.rules[:2] == ["conv-mul", "sub-conv"]
+    assert found.rules[:2] == ["conv-affine", "conv-affine"]
     np.testing.assert_array_equal(found.initializers["w"].ravel(), np.array([-5, 12], np.float32))
     np.testing.assert_array_equal(found.initializers["b"], np.array([2 - 15, 2 + 24], np.float32))
 
 
-@pytest.mark.parametrize(("op", "rule"), OPS.items(), ids=OPS)
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("conv", ["Conv(x, w)", "Conv(x, w, b)", "ConvTranspose(x, t)", "ConvTranspose(x, t, b)"])
 @pytest.mark.parametrize("shape", [(6, 1, 1), (1, 6, 1, 1), (1,), (), (1, 1, 1, 1)], ids=str)
-def test_a_number_or_one_a_channel(op: str, rule: str, conv: str, shape: tuple[int, ...]) -> None:
+def test_a_number_or_one_a_channel(op: str, conv: str, shape: tuple[int, ...]) -> None:
     constant = normal(*shape) + 0.25
     source = net(body(op, conv), weights(constant), "N,4,3,5", "N,6,A,B")
     found = rewritten(source, PASS, tolerance=TERMS)
     assert found.op_types == [conv.partition("(")[0]]
-    assert found.rules == [rule]
+    assert found.rules == ["conv-affine"]
 
 
 @pytest.mark.parametrize("group", [2, 4])
