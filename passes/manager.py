@@ -14,6 +14,7 @@ from planish.ir.collection import paused_collection
 from planish.ir.text import text
 from planish.ir.verify import verify, verify_nodes
 from planish.passes.errors import PassError
+from planish.passes.kernels import Kernels, cpu
 from planish.passes.rewrite import Rule, rewrite
 from planish.passes.run import Fp, Rewrite, Run
 
@@ -140,11 +141,14 @@ class PassManager:
         *,
         fp: Fp = "default",
         limit: int | None = None,
+        kernels: Kernels | None = None,
         instruments: Sequence[Instrument] = (),
     ) -> None:
+        """kernels: those of the target that the result is for; by default of ONNX Runtime's CPU provider."""
         self.stages = tuple(stages)
         self.fp: Fp = fp
         self.limit = limit
+        self.kernels = kernels or cpu()
         self.instruments = tuple(instruments)
 
     def run(self, graph: Graph) -> tuple[PassRecord, ...]:
@@ -162,7 +166,7 @@ class _Turns:
     def __init__(self, manager: PassManager) -> None:
         self.instruments = manager.instruments
         self.stages = manager.stages
-        self.state = Run(manager.fp, manager.limit)
+        self.state = Run(manager.fp, manager.limit, manager.kernels)
         self.records: dict[tuple[int, ...], PassRecord] = {}
         self.seen: dict[tuple[int, ...], int] = {}
         self.left: dict[Pass, int] = {}

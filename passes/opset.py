@@ -1,39 +1,47 @@
-"""The opset of a graph under rewrite: kept, unless a node that a pass makes needs a newer one that all can take."""
+"""Whether new nodes can be: the opset that expresses them, and a kernel of the target that runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from planish.ir import Graph, GraphError, Node
 from planish.ir.ops.forms import lower_form, lowest_opset
 from planish.ir.ops.schema import parse_key
+from planish.passes.kernels import Kernels
 
 
 class Opsets:
-    """Raises the standard opset of one graph where new nodes ask for it."""
+    """Raises the standard opset of one graph where new nodes ask for it and the target can run them there."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Kernels) -> None:
+        self.kernels = kernels
         self._blocked = 1 << 30
 
-    def admit(self, nodes: Iterable[Node]) -> bool:
-        """Let the graph's opset be the lowest that can express the nodes, which are in it; whether there is one.
+    def obstacle(self, created: Iterable[Node], replaced: Sequence[Node]) -> str:
+        """Let the graph's opset be the lowest that can express the new nodes, which are in it; why it cannot be.
 
-        There is none where a node that was there before, in an old version of its operator, cannot be said in it.
+        It cannot where a node that was there before, in an old version of its operator, has no newer form, and where
+        the target has no kernel for a new node though it could run all those that it replaces.
         """
-        for node in nodes:
+        raised = 0
+        for node in created:
             if node.source is not None or node.graph is None:
                 continue
             root = node.graph.root
             opset = root.opset_imports.get("", 0)
             needed = lowest_opset(node, opset) if opset and not parse_key(node.op).domain else opset
             if needed >= self._blocked:
-                return False
-            if needed > opset:
-                if not _can_be(root, needed):
-                    self._blocked = needed
-                    return False
-                root.opset_imports[""] = needed
-        return True
+                return f"{node.op} needs opset {needed}, in which some node has no form"
+            if not self.kernels.runs(node, needed) and all(self.kernels.runs(old, opset) for old in replaced):
+                return f"{self.kernels.name} has no kernel for {node.op} of these types"
+            raised = max(raised, needed if needed > opset else 0)
+        if raised:
+            root = replaced[0].graph.root if replaced[0].graph is not None else None
+            if root is None or not _can_be(root, raised):
+                self._blocked = raised
+                return f"opset {raised} is needed, in which some node has no form"
+            root.opset_imports[""] = raised
+        return ""
 
 
 def _can_be(graph: Graph, opset: int) -> bool:

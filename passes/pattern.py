@@ -160,11 +160,12 @@ class Bindings:
             if isinstance(part, Maybe):
                 if operand is not None and not self._value(part.part, operand):
                     return False
-            elif operand is None or not self._part(part, operand, node):
+            elif operand is None or not self.part(part, operand, node):
                 return False
         return True
 
-    def _part(self, part: Var | Op, operand: Value, user: Node) -> bool:
+    def part(self, part: Var | Op, operand: Value, user: Node) -> bool:
+        """Bind a part of a picture to an operand of `user`; whether it fits."""
         if isinstance(part, Var):
             return self._value(part, operand)
         producer = operand.producer

@@ -62,7 +62,7 @@ def rule(pattern: Op, *, contract: Contract, needs: str = "") -> Callable[[Calla
 class Match(Bindings):
     """A place where a picture fits, and the means to build what replaces it."""
 
-    __slots__ = ("covered", "created", "reason", "root", "run")
+    __slots__ = ("covered", "created", "fires", "reason", "root", "run")
 
     def __init__(self, root: Node, run: Run) -> None:
         super().__init__()
@@ -71,6 +71,7 @@ class Match(Bindings):
         self.created: list[Node] = []
         self.covered: list[Node] = []
         self.reason = ""
+        self.fires = False
 
     @property
     def graph(self) -> Graph:
@@ -136,10 +137,20 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
     driver.drive(driver.interesting(graph.walk() if start is None else driver.around(start)))
 
 
+def trial(rule: Rule, match: Match) -> None:
+    """Ask a rule whose picture fits whether it would fire; the match says how it went, and the graph is as it was."""
+    driver = _Driver((rule,), match.run)
+    opset = match.graph.root.opset_imports.get("")
+    driver.propose(rule, match)
+    driver.undo(match)
+    if opset is not None:
+        match.graph.root.opset_imports[""] = opset
+
+
 class _Driver:
     def __init__(self, rules: Sequence[Rule], run: Run) -> None:
         self.run = run
-        self.opsets = Opsets()
+        self.opsets = Opsets(run.kernels)
         self.everywhere = tuple(rule for rule in rules if not rule.pattern.ops)
         self.by_op: dict[str, tuple[Rule, ...]] = {}
         for op in {op for rule in rules for op in rule.pattern.ops}:
@@ -177,17 +188,26 @@ class _Driver:
                 return
 
     def fire(self, rule: Rule, match: Match) -> bool:
-        root = match.root
+        values = self.propose(rule, match)
+        if match.fires:
+            self.replace(rule, match, values)
+        else:
+            self.undo(match)
+        return match.fires
+
+    def propose(self, rule: Rule, match: Match) -> tuple[Value, ...]:
+        """What the rule would replace the root's results by, built but not used; `match.fires` where it may be."""
         try:
             replacement = rule.apply(match)
         except Exception as error:
-            raise PassError(self.run.pass_name, rule.name, root, error) from error
+            raise PassError(self.run.pass_name, rule.name, match.root, error) from error
         values = () if replacement is None else replacement if isinstance(replacement, tuple) else (replacement,)
-        if not values or not self.may_replace(root, values, match) or not self.opsets.admit(match.created):
-            self.undo(match)
-            return False
-        self.replace(rule, match, values)
-        return True
+        if values and not self.may_replace(match.root, values, match):
+            match.reason = "the result is an output, which would need a copy to keep its name"
+        elif values:
+            match.reason = self.opsets.obstacle(match.created, match.sources) if match.created else ""
+            match.fires = not match.reason
+        return values
 
     def may_replace(self, root: Node, values: tuple[Value, ...], match: Match) -> bool:
         """Whether the replacement spares a node: an output that is only another name for a value needs a copy."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from planish.ir import Node
+from planish.passes.kernels import Kernels, cpu
 
 Fp = Literal["strict", "default", "fast"]
 FP_MODES: dict[Fp, frozenset[str]] = {
@@ -34,6 +35,7 @@ class Run:
 
     fp: Fp = "default"
     limit: int | None = None
+    kernels: Kernels = field(default_factory=cpu)
     pass_name: str = ""
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
     log: list[Node] = field(default_factory=list[Node])

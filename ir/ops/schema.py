@@ -77,6 +77,29 @@ def at(domain: str, op_type: str, opset: int) -> defs.OpSchema | None:
 
 
 @cache
+def since(op_type: str, opset: int) -> int:
+    """The version of a standard operator in force at an opset; 0 where there is none."""
+    schema = at("", op_type, opset)
+    return 0 if schema is None else schema.since_version
+
+
+@cache
+def is_function(op_type: str, opset: int) -> bool:
+    """Whether ONNX defines a standard operator by a graph of others."""
+    schema = at("", op_type, opset)
+    return schema is not None and any(getattr(schema, name, False) for name in _BODIES)
+
+
+@cache
+def type_variables(op_type: str, opset: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The type variable ("T") of each operand and of each result of a standard operator; the last one may repeat."""
+    schema = at("", op_type, opset)
+    if schema is None:
+        return (), ()
+    return tuple([formal.type_str for formal in schema.inputs]), tuple([formal.type_str for formal in schema.outputs])
+
+
+@cache
 def defaults(key: str) -> Mapping[str, Plain]:
     """Attribute defaults of the schema behind a key."""
     schema = newest(key)
@@ -164,6 +187,9 @@ def newest_versions() -> Mapping[str, int]:
 def onnx_version() -> str:
     return onnx.__version__
 
+
+_BODIES = ("has_function", "has_context_dependent_function")
+"""Properties of a schema that onnx's type stubs do not know."""
 
 _DETERMINISM = {"Deterministic": True, "NonDeterministic": False}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.runtime.cli.options import add_json, count, positive, print_json
+from planish.runtime.cli.options import add_fp, add_json, add_pipeline, count, positive, print_json
 from planish.runtime.cli.sources import locate
 from planish.runtime.compile import optimize
 from planish.runtime.progress import ProgressBar
@@ -14,22 +14,14 @@ from planish.runtime.report import optimize_text
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="IN", help="an ONNX file, or zoo:NAME")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never IN itself")
-    parser.add_argument(
-        "--pipeline",
-        default="simplify,fuse",
-        metavar="P",
-        help="passes and pipelines, as in 'simplify,fuse{only=conv-*}' (default: simplify,fuse); see planish passes",
-    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("-o", "--output", metavar="OUT", help="the file to write; never IN itself")
+    where.add_argument("--dry-run", action="store_true", help="write nothing; list the rewrites that would fire")
+    add_pipeline(parser)
     parser.add_argument(
         "--opset", type=positive, metavar="N", help="version of the standard operators in OUT (default: as in IN)"
     )
-    parser.add_argument(
-        "--fp",
-        choices=("strict", "default", "fast"),
-        default="default",
-        help="what may happen to float results: nothing, other rounding, or approximation (default: default)",
-    )
+    add_fp(parser)
     parser.add_argument(
         "--limit", type=count, metavar="N", help="stop after N rewrites, to find the one that does harm"
     )
@@ -46,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ProgressBar() as progress:
         result = optimize(
             locate(arguments.model, progress).path,
-            Path(arguments.output),
+            None if arguments.dry_run else Path(arguments.output),
             pipeline=arguments.pipeline,
             opset=arguments.opset,
             fp=arguments.fp,
@@ -58,4 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(result.as_dict())
     else:
         print(optimize_text(result))
+        if arguments.dry_run:
+            print("\n".join(["", *map(str, result.rewrites)]))
     return 0

@@ -22,6 +22,24 @@ def print_json(content: Mapping[str, object]) -> None:
     print()
 
 
+def add_pipeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pipeline",
+        default="simplify,fuse",
+        metavar="P",
+        help="passes and pipelines, as in 'simplify,fuse{only=conv-*}' (default: simplify,fuse); see planish passes",
+    )
+
+
+def add_fp(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fp",
+        choices=("strict", "default", "fast"),
+        default="default",
+        help="what may happen to float results: nothing, other rounding, or approximation (default: default)",
+    )
+
+
 def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
