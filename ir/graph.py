@@ -111,9 +111,8 @@ class Node:
     """An application of an operator. Operator and attributes never change; operands do, through the graph.
 
     `op` is the key of the operator table: "Conv", "com.microsoft::Gelu", or "Softmax-11" for an old version whose
-    meaning
-    has no canonical form. `graphs` are the nested graphs, in the order of their attributes. `origin` names the nodes of
-    the loaded model that it came from. `before` and `after` are its neighbours in the graph's order.
+    meaning has no canonical form. `graphs` are the nested graphs, in the order of their attributes. `origin` names the
+    nodes of the loaded model that it came from. `before` and `after` are its neighbours in the graph's order.
     """
 
     __slots__ = (
@@ -218,6 +217,7 @@ class Graph:
         self.initializers: dict[Value, None] = {}
         self.output_names: tuple[str, ...] = ()
         self.owner: Node | None = None
+        self.notes: tuple[str, ...] = ()
         self.source: object = None
         self.model: object = None
         self.path: Path | None = None

@@ -17,6 +17,7 @@ from planish.ir.dim import Dim, fresh_symbol, symbol
 from planish.ir.errors import GraphError
 from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
 from planish.ir.infer import infer
+from planish.ir.load_repair import repair
 from planish.ir.load_tensor import Folder, count_of, external_tensors, is_external, load_sparse, load_tensor
 from planish.ir.ops import forms, schema
 from planish.ir.tensor import Spool, Tensor
@@ -36,11 +37,17 @@ class Source(NamedTuple):
     operands: tuple[Value | None, ...] | None
 
 
-def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal["keep", "inline"] = "keep") -> Graph:
+def load(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    functions: Literal["keep", "inline"] = "keep",
+    strict: bool = False,
+) -> Graph:
     """Load a model from a file or a ModelProto, which is not changed.
 
     functions: "keep" leaves calls of model-local functions as operators of which nothing is known; "inline" replaces
-    them by their bodies, so that passes see inside. External weights are referred to, not read.
+    them by their bodies, so that passes see inside. strict: refuse what could be repaired without doubt, such as a name
+    that two nodes define; what was repaired is told in the graph's `notes`. External weights are referred to, not read.
     Raises GraphError naming the file and what is wrong with it.
     """
     if isinstance(model, onnx.ModelProto):
@@ -53,11 +60,16 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal[
     _check_opsets(proto, folder)
     if functions == "inline" and len(proto.functions):
         proto = inliner.inline_local_functions(proto)
+    notes: tuple[str, ...] = ()
     with paused_collection():
         try:
-            graph = _Loader(proto, folder).load()
-        except _OutOfOrderError:
-            graph = _Loader(proto, folder, sort=True).load()
+            graph = _load(proto, folder)
+        except _DefinedTwiceError:
+            notes = () if strict else repair(proto)
+            if not notes:
+                raise
+            graph = _load(proto, folder)
+    graph.notes = notes
     for tensor in external_tensors(proto):
         load_tensor(tensor, folder)
     graph.model = proto
@@ -65,6 +77,13 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto, *, functions: Literal[
     graph.data_files = folder.files
     graph.verified = graph.version
     return graph
+
+
+def _load(proto: onnx.ModelProto, folder: Folder) -> Graph:
+    try:
+        return _Loader(proto, folder).load()
+    except _OutOfOrderError:
+        return _Loader(proto, folder, sort=True).load()
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -103,6 +122,10 @@ def _check_opsets(proto: onnx.ModelProto, folder: Folder) -> None:
 
 class _OutOfOrderError(Exception):
     """A node reads what no earlier one makes."""
+
+
+class _DefinedTwiceError(GraphError):
+    """Two nodes define one name."""
 
 
 class _Scope:
@@ -220,8 +243,9 @@ class _Loader:
         for name, result in zip(results, node.results, strict=True):
             if name:
                 if name in values:
-                    raise self.error(
-                        f"value {name!r} is defined twice, the second time by {node.label} ({proto.op_type})"
+                    raise _DefinedTwiceError(
+                        f"{self.folder.origin}: value {name!r} is defined twice, the second time by {node.label} "
+                        f"({proto.op_type}); export the model again with names that differ"
                     )
                 values[name if name.__class__ is str else self.text(name)] = result
                 if name in infos:

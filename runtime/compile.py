@@ -48,6 +48,7 @@ class OptimizeResult:
     def as_dict(self) -> dict[str, object]:
         return {
             "source": str(self.source),
+            "notes": list(self.graph.notes),
             "target": None if self.target is None else str(self.target),
             "passes": [
                 {
@@ -89,6 +90,7 @@ def optimize(
     limit: int | None = None,
     external_data: ExternalData = "auto",
     functions: Literal["keep", "inline"] = "inline",
+    strict: bool = False,
     instruments: Sequence[Instrument] = (),
     progress: Progress = silent,
 ) -> OptimizeResult:
@@ -101,6 +103,7 @@ def optimize(
         limit: stop after so many rewrites, to find the one that does harm.
         external_data: whether weights go to a file beside the model; `auto` where they do not fit or came that way.
         functions: `inline` lets passes see inside the model's local functions and dissolves them.
+        strict: refuse a model with a fault that could be repaired; what was repaired is in the result's notes.
         instruments: look on while the passes run.
 
     Raises:
@@ -111,7 +114,7 @@ def optimize(
     stages = passes.parse(pipeline) if isinstance(pipeline, str) else tuple(pipeline)
     begin = time.perf_counter()
     progress(f"loading {source}", 0.0)
-    graph = ir.load(source, functions=functions)
+    graph = ir.load(source, functions=functions, strict=strict)
     if target_path is not None:
         check_target(graph, target_path)
     bytes_before = size_on_disk(Path(source), graph.data_files)

@@ -84,6 +84,7 @@ def optimize_text(result: OptimizeResult) -> str:
     if result.target is not None and result.bytes_after is not None:
         sizes = f"{size(result.bytes_before)} -> {size(result.bytes_after)}"
         lines.append(f"{result.target}: {sizes}, written in {milliseconds(result.save_seconds)}")
+    lines += [f"note: {note}" for note in result.graph.notes]
     return "\n".join(lines)
 
 

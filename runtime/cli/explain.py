@@ -26,12 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    rules = rules_of([kind() for kind in PASSES.values()], arguments.pattern)
+    pattern: str = arguments.pattern
+    rules = rules_of([kind() for kind in PASSES.values()], pattern)
     if not rules:
         names: list[str] = [*PASSES, *(rule.name for rule in rules_of([kind() for kind in PASSES.values()], "*"))]
-        near: list[str] = get_close_matches(arguments.pattern, names, 3)
+        near = get_close_matches(pattern, names, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "planish passes lists them"
-        raise CommandError(f"no rule of any pass is called {arguments.pattern!r}; {hint}")
+        raise CommandError(f"no rule of any pass is called {pattern!r}; {hint}")
     with ProgressBar() as progress:
         graph = ir.load(locate(arguments.model, progress).path)
         records = passes.run(graph, arguments.pipeline, fp=arguments.fp)

@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="whether weights go to a file beside OUT (default: where they came that way or do not fit)",
     )
+    parser.add_argument("--strict", action="store_true", help="refuse a model with a fault that could be repaired")
     add_json(parser)
 
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             fp=arguments.fp,
             limit=arguments.limit,
             external_data=arguments.external_data,
+            strict=arguments.strict,
             progress=progress,
         )
     if arguments.json:

@@ -142,7 +142,8 @@ def test_names_that_nothing_defines(tmp_path: Path) -> None:
 def test_names_that_are_defined_twice(tmp_path: Path) -> None:
     twice = "value 't' is defined twice"
     body = "g (float[2] x) => (float[2] y) { [one] t = Relu (x) [two] t = Neg (x) y = Abs (t) }"
-    refuse_model(tmp_path, f"{HEAD} {body}", f"{twice}, the second time by two .Neg.")
+    with pytest.raises(GraphError, match=f"{twice}, the second time by two .Neg."):
+        ir.load(parser.parse_model(f"{HEAD} {body}"), strict=True)
     body = "g (float[2] x) => (float[2] y) <float[2] t = {1, 2}> { [one] t = Relu (x) y = Abs (t) }"
     refuse_model(tmp_path, f"{HEAD} {body}", f"{twice}, the second time by one .Relu.")
     body = "g (float[2] t) => (float[2] y) { [one] t = Relu (t) y = Abs (t) }"

@@ -69,7 +69,7 @@ def text(nodes: str) -> Callable[[], ModelProto]:
 
 BAD_MODELS: dict[str, tuple[Callable[[], ModelProto], tuple[str, ...]]] = {
     "cycle": (text("[one] a = Add (x, b) [two] b = Relu (a) y = Neg (b)"), ("cycle", "one -> two -> one")),
-    "duplicate name": (text("a = Relu (x) a = Neg (x) y = Add (a, a)"), ("'a' is defined twice",)),
+    "duplicate name": (text("b = Relu (a) a = Neg (x) a = Abs (x) y = Add (a, b)"), ("'a' is defined twice",)),
     "missing data file": (lambda: with_weights("gone.bin"), ("gone.bin", "'w'")),
     "location above": (lambda: with_weights("../weights.bin"), ("../weights.bin",)),
     "absolute location": (lambda: with_weights("/etc/passwd"), ("/etc/passwd",)),
