@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import parser
 
 from planish import ir
 from planish.ir import GraphError
-from tests.equivalence import Array, Feeds, run
+from tests.equivalence import Feeds, run
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
 
-def results(graph: ir.Graph, feeds: Feeds) -> list[Array]:
-    return [result for result in run(ir.emit(graph), feeds) if isinstance(result, np.ndarray)]
+def results(graph: ir.Graph, feeds: Feeds) -> list[NDArray[np.float64]]:
+    return [result.astype(np.float64) for result in run(ir.emit(graph), feeds) if isinstance(result, np.ndarray)]
 
 
 def test_a_name_that_two_nodes_define() -> None:
