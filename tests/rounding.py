@@ -25,7 +25,7 @@ _MONOTONE = frozenset(
     (
         *("Abs", "Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm"),
         *("GlobalAveragePool", "GlobalMaxPool", "Identity", "If", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg"),
-        *("Relu", "Reshape", "Sub", "Transpose"),
+        *("Pad", "Relu", "Reshape", "Sub", "Transpose"),
     )
 )
 
