@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import ClassVar
 
 from planish.ir import DType, Graph, Node, Value
@@ -14,8 +13,6 @@ from planish.ir.tensor import Tensor
 from planish.passes.manager import Pass
 from planish.passes.rewrite import erase_dead
 from planish.passes.run import Run
-
-_SHORT = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class _Merger:
     def __init__(self, run: Run, alike: set[tuple[DType, tuple[int, ...]]]) -> None:
         self.run = run
         self.alike = alike
-        self.seen: dict[Hashable, Value] = {}
+        self.seen: dict[Hashable, list[Value]] = {}
         self.kept: Value | None = None
 
     def merge(self, graph: Graph, floating: Sequence[Value] = ()) -> None:
@@ -57,16 +54,18 @@ class _Merger:
             if tensor is None or (tensor.dtype, tensor.shape) not in self.alike or tensor.dtype is DType.STRING:
                 continue
             key = _key(tensor)
-            first = self.seen.setdefault(key, value)
-            if first is value:
+            alike = self.seen.setdefault(key, [])
+            first = next((other for other in alike if _same(other, tensor)), None)
+            if first is None:
+                alike.append(value)
                 added.append(key)
             elif graph.returns not in value.readers:
                 self.replace(graph, first, value)
         for node in graph.nodes:
             for nested in node.graphs:
                 self.merge(nested)
-        for key in added:
-            del self.seen[key]
+        for key in reversed(added):
+            self.seen[key].pop()
 
     def replace(self, graph: Graph, first: Value, second: Value) -> None:
         """The readers stay out of the log: the same bytes leave types as they are and give no rule a new chance."""
@@ -111,11 +110,11 @@ def _floating(graph: Graph) -> list[Value]:
 
 
 def _key(tensor: Tensor) -> Hashable:
-    if not tensor.in_memory:
-        return (tensor.dtype, tensor.shape, tensor.identity)
-    if tensor.nbytes <= _SHORT:
-        return (tensor.dtype, tensor.shape, tensor.raw())
-    digest = blake2b(digest_size=16)
-    for chunk in tensor.raw_chunks():
-        digest.update(chunk)
-    return (tensor.dtype, tensor.shape, digest.digest())
+    """Equal for tensors that may hold the same bytes."""
+    return (tensor.dtype, tensor.shape, tensor.sample() if tensor.in_memory else tensor.identity)
+
+
+def _same(value: Value, tensor: Tensor) -> bool:
+    """Whether a constant with the same key holds the same bytes; those outside of memory do."""
+    other = value.constant
+    return other is not None and (other is tensor or not tensor.in_memory or other.holds_same(tensor))
