@@ -18,6 +18,9 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
+_MATRIX = 2
+_LARGE, _STRIP = 1 << 14, 32
+"""Elements from which on a matrix is transposed in strips of so many rows, which stay in the cache."""
 
 
 def normalize_axis(node: Node, axis: int, rank: int) -> int:
@@ -207,7 +210,15 @@ def _infer_transpose(node: Node) -> Types:
 
 
 def _fold_transpose(node: Node, arrays: Arrays) -> Sequence[Array] | None:
-    return None if arrays[0] is None else [np.asarray(arrays[0].transpose(node.get_ints("perm") or None), order="C")]
+    if arrays[0] is None:
+        return None
+    turned = arrays[0].transpose(node.get_ints("perm") or None)
+    if turned.ndim != _MATRIX or turned.size < _LARGE:
+        return [np.asarray(turned, order="C")]
+    result = np.empty(turned.shape, turned.dtype)
+    for start in range(0, turned.shape[1], _STRIP):
+        result[:, start : start + _STRIP] = turned[:, start : start + _STRIP]
+    return [result]
 
 
 def _infer_expand(node: Node) -> Types:
