@@ -26,6 +26,7 @@ from planish.runtime.latency import LatencyReport
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
 from planish.runtime.session import Result
+from planish.runtime.shaken import Shaken
 
 Model = str | os.PathLike[str] | Graph
 LEVEL = "disabled"
@@ -90,7 +91,8 @@ def compare(
             return report
         feeds = Feeds(graph, fixed or {}, ranges or {}, seed)
         host = stack.enter_context(Host())
-        comparison = _Comparison(host, paths, feeds, target=target, exact=exact, progress=progress)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
+        comparison = _Comparison(host, paths, feeds, folder, target=target, exact=exact, progress=progress)
         found = tuple(feeds.complete(binding) for binding in bindings) or comparison.search()
         runs = comparison.run(found, 1.0 if latency_seconds is None else _TIMING)
         notes = comparison.judge.notes()
@@ -116,7 +118,15 @@ class _Comparison:
     """The sessions of one comparison and what runs on them."""
 
     def __init__(
-        self, host: Host, paths: tuple[Path, Path], feeds: Feeds, *, target: Target, exact: bool, progress: Progress
+        self,
+        host: Host,
+        paths: tuple[Path, Path],
+        feeds: Feeds,
+        folder: Path,
+        *,
+        target: Target,
+        exact: bool,
+        progress: Progress,
     ) -> None:
         self.paths = paths
         self.feeds = feeds
@@ -126,7 +136,8 @@ class _Comparison:
         plain = replace(target, optimization=LEVEL)
         self.a, b = (host.open(path, plain) for path in paths)
         other = host.open(paths[0], replace(target, threads=2 if target.threads == 1 else 1))
-        self.judge = Judge(feeds.graph, self.a, b, other, exact=exact, tf32=target.memory == "cuda")
+        shaken = Shaken(host, paths[0], plain, folder)
+        self.judge = Judge(feeds.graph, self.a, b, (other, shaken), exact=exact, tf32=target.memory == "cuda")
         self.refusal = ""
 
     def search(self) -> tuple[Binding, ...]:

@@ -101,8 +101,11 @@ class Runs(Protocol):
 class _Run:
     """What A gives on a set of inputs, and, measured when asked for, how that moves under rounding alone."""
 
-    def __init__(self, graph: Graph, sessions: tuple[Runs, Runs], inputs: Set, where: str) -> None:
-        """Both sessions run A, the second in another way. Raises SessionError when A fails on these inputs."""
+    def __init__(self, graph: Graph, sessions: tuple[Runs, Runs, Runs], inputs: Set, where: str) -> None:
+        """All sessions run A, the second in another way, the third with its constants moved to the next numbers.
+
+        Raises SessionError when A fails on these inputs.
+        """
         self.inputs = inputs
         self.where = where
         self.results = sessions[0].run(inputs.feeds)
@@ -121,6 +124,10 @@ class _Run:
     def otherwise(self, name: str) -> Difference:
         """A run of the second session."""
         return self._measure("otherwise", self._sessions[1], lambda feed: feed).get(name, _SAME)
+
+    def shaken(self, name: str) -> Difference:
+        """A run of the third session."""
+        return self._measure("shaken", self._sessions[2], lambda feed: feed).get(name, _SAME)
 
     def _measure(self, what: str, session: Runs, change: Callable[[Feed], Feed]) -> Mapping[str, Difference]:
         if what not in self._seen:
@@ -142,10 +149,16 @@ class _Run:
 class Judge:
     """Runs A and B on one set of inputs after another and keeps the worst of each output."""
 
-    def __init__(self, graph: Graph, a: Runs, b: Runs, other: Runs, *, exact: bool, tf32: bool = False) -> None:
-        """`graph` is A's, and `other` runs A in another way that is as right. `tf32` as `Rounding` takes it."""
+    def __init__(
+        self, graph: Graph, a: Runs, b: Runs, others: tuple[Runs, Runs], *, exact: bool, tf32: bool = False
+    ) -> None:
+        """`graph` is A's.
+
+        others: one that runs A in another way that is as right, and one of A with its constants moved by a step.
+        tf32: as `Rounding` takes it.
+        """
         self._graph = graph
-        self._a, self._b, self._other = a, b, other
+        self._a, self._b, self._others = a, b, others
         self._exact = exact
         self._rounding = Rounding(graph, tf32=tf32)
         self._records: dict[str, _Record] = {}
@@ -156,7 +169,7 @@ class Judge:
         """One run of each. The first set of a binding must be ordinary: it shows A's usual noise there."""
         where = f"{inputs.name} inputs at {binding}"
         try:
-            run = _Run(self._graph, (self._a, self._other), inputs, where)
+            run = _Run(self._graph, (self._a, *self._others), inputs, where)
         except SessionError as error:
             return RunReport(binding, inputs.name, "refused", str(error))
         if inputs.ordinary and (self._first is None or self._first[0] is not binding):
@@ -222,12 +235,13 @@ class Judge:
         """How far A moves by its own rounding.
 
         Inputs that stand on the very points where A turns would make of the smallest step a jump, and excuse every
-        wrong turn of B: for them the noise of ordinary inputs counts, in proportion. The other way to run A counts as
-        far as it can be taken for rounding, since ONNX Runtime's own rewrites may be wrong as well.
+        wrong turn of B: for them the noise of ordinary inputs counts, in proportion. The other ways to run A count as
+        far as they can be taken for rounding, since ONNX Runtime's own rewrites may be wrong as well, and a constant
+        may be such a point.
         """
-        other = run.otherwise(name)
-        if other.nonfinite or other.mismatch or other.max_abs > _CREDIBLE * (bound.relative * scale + bound.floor):
-            other = _SAME
+        credible = _CREDIBLE * (bound.relative * scale + bound.floor)
+        ways = (run.otherwise(name), run.shaken(name))
+        other = _worst([way for way in ways if not (way.nonfinite or way.mismatch or way.max_abs > credible)])
         if run.inputs.ordinary:
             return _worst([run.nudged(name), other])
         usual = _SAME if self._first is None else self._first[1].nudged(name)
