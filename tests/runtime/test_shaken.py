@@ -8,7 +8,7 @@ from planish.runtime.shaken import shake
 from tests.equivalence import model
 
 SUM = (
-    "g (int32[3] x) => (float[3] y) <float k = {1000000.5}, float j = {0.1}, float h = {1000000.0}, float one = {1.0}> "
+    "g (int32[3] x) => (float[3] y) <float k = {200.3}, float j = {0.1}, float h = {200.0}, float one = {1.0}> "
 )
 RAW = "{ c = Cast<to = 1>(x)  a = Mul(c, j)  b = Add(a, k)  d = Sub(b, h)  e = Mul(d, d)  y = Mul(e, one) }"
 OTHER = "{ c = Cast<to = 1>(x)  a = Mul(c, j)  b = Sub(k, h)  d = Add(b, a)  e = Mul(d, d)  y = Mul(e, one) }"
@@ -26,7 +26,7 @@ def test_constants_move_by_one_step() -> None:
                 steps = value.constant.array().astype(np.float64) - old.array().astype(np.float64)
                 moved[value.name] = float(steps)
     assert moved["h"] == moved["one"] == 0
-    assert abs(moved["k"]) == np.spacing(np.float32(1000000.5))
+    assert abs(moved["k"]) == np.spacing(np.float32(200.3))
     assert 0 < abs(moved["j"]) < 1e-8
 
 
