@@ -23,8 +23,29 @@ Array = NDArray[np.generic]
 _MEAN = 3
 _MONOTONE = frozenset(
     (
-        *("Abs", "Add", "AveragePool", "BatchNormalization", "Constant", "Conv", "ConvTranspose", "Div", "Gemm"),
-        *("GlobalAveragePool", "GlobalMaxPool", "Identity", "If", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg"),
+        *(
+            "Abs",
+            "Add",
+            "AveragePool",
+            "BatchNormalization",
+            "Constant",
+            "Conv",
+            "ConvTranspose",
+            "DepthToSpace",
+            "Div",
+        ),
+        *(
+            "Gemm",
+            "GlobalAveragePool",
+            "GlobalMaxPool",
+            "Identity",
+            "If",
+            "LeakyRelu",
+            "MatMul",
+            "MaxPool",
+            "Mul",
+            "Neg",
+        ),
         *("Pad", "Relu", "Reshape", "Sub", "Transpose"),
     )
 )
