@@ -142,13 +142,18 @@ class PassManager:
         fp: Fp = "default",
         limit: int | None = None,
         kernels: Kernels | None = None,
+        newest_opset: int | None = None,
         instruments: Sequence[Instrument] = (),
     ) -> None:
-        """kernels: those of the target that the result is for; by default of ONNX Runtime's CPU provider."""
+        """kernels: those of the target that the result is for; by default of ONNX Runtime's CPU provider.
+
+        newest_opset: no rewrite raises the model's opset beyond it.
+        """
         self.stages = tuple(stages)
         self.fp: Fp = fp
         self.limit = limit
         self.kernels = kernels or cpu()
+        self.newest_opset = newest_opset
         self.instruments = tuple(instruments)
 
     def run(self, graph: Graph) -> tuple[PassRecord, ...]:
@@ -166,7 +171,7 @@ class _Turns:
     def __init__(self, manager: PassManager) -> None:
         self.instruments = manager.instruments
         self.stages = manager.stages
-        self.state = Run(manager.fp, manager.limit, manager.kernels)
+        self.state = Run(manager.fp, manager.limit, manager.kernels, manager.newest_opset)
         self.records: dict[tuple[int, ...], PassRecord] = {}
         self.seen: dict[tuple[int, ...], int] = {}
         self.left: dict[Pass, int] = {}

@@ -9,13 +9,17 @@ from planish.ir.ops.forms import lower_form, lowest_opset
 from planish.ir.ops.schema import parse_key
 from planish.passes.kernels import Kernels
 
+_NEVER = 1 << 30
+
 
 class Opsets:
     """Raises the standard opset of one graph where new nodes ask for it and the target can run them there."""
 
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: Kernels, newest: int | None = None) -> None:
+        """newest: the opset beyond which none may be raised."""
         self.kernels = kernels
-        self._blocked = 1 << 30
+        self._newest = _NEVER if newest is None else newest
+        self._blocked = _NEVER
 
     def obstacle(self, created: Iterable[Node], replaced: Sequence[Node]) -> str:
         """Let the graph's opset be the lowest that can express the new nodes, which are in it; why it cannot be.
@@ -29,7 +33,12 @@ class Opsets:
                 continue
             root = node.graph.root
             opset = root.opset_imports.get("", 0)
-            needed = lowest_opset(node, opset) if opset and not parse_key(node.op).domain else opset
+            needed = opset
+            if opset and not parse_key(node.op).domain:
+                needed = lowest_opset(node, min(opset, self._newest))
+            if needed > self._newest:
+                return f"{node.op} needs opset {needed}, and {self._newest} was asked for"
+            needed = max(needed, opset)
             if needed >= self._blocked:
                 return f"{node.op} needs opset {needed}, in which some node has no form"
             if not self.kernels.runs(node, needed) and all(self.kernels.runs(old, opset) for old in replaced):

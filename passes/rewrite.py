@@ -24,6 +24,8 @@ from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
 Replacement = Value | tuple[Value, ...] | None
+Pair = tuple[Value, Value]
+"""A value and what replaces it."""
 
 
 class Contract(Enum):
@@ -62,7 +64,7 @@ def rule(pattern: Op, *, contract: Contract, needs: str = "") -> Callable[[Calla
 class Match(Bindings):
     """A place where a picture fits, and the means to build what replaces it."""
 
-    __slots__ = ("covered", "created", "fires", "reason", "root", "run")
+    __slots__ = ("covered", "created", "fires", "others", "reason", "root", "run")
 
     def __init__(self, root: Node, run: Run) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class Match(Bindings):
         self.run = run
         self.created: list[Node] = []
         self.covered: list[Node] = []
+        self.others: list[Pair] = []
         self.reason = ""
         self.fires = False
 
@@ -87,6 +90,10 @@ class Match(Bindings):
     def cover(self, node: Node) -> None:
         """Count a node outside of the picture, which a rule found by walking, among those that it rewrites."""
         self.covered.append(node)
+
+    def also(self, old: Value, new: Value) -> None:
+        """Replace a value that is none of the root's results, too, in this graph and behind the root."""
+        self.others.append((old, new))
 
     @property
     def sources(self) -> tuple[Node, ...]:
@@ -150,7 +157,7 @@ def trial(rule: Rule, match: Match) -> None:
 class _Driver:
     def __init__(self, rules: Sequence[Rule], run: Run) -> None:
         self.run = run
-        self.opsets = Opsets(run.kernels)
+        self.opsets = Opsets(run.kernels, run.newest_opset)
         self.everywhere = tuple(rule for rule in rules if not rule.pattern.ops)
         self.by_op: dict[str, tuple[Rule, ...]] = {}
         for op in {op for rule in rules for op in rule.pattern.ops}:
@@ -188,30 +195,31 @@ class _Driver:
                 return
 
     def fire(self, rule: Rule, match: Match) -> bool:
-        values = self.propose(rule, match)
+        pairs = self.propose(rule, match)
         if match.fires:
-            self.replace(rule, match, values)
+            self.replace(rule, match, pairs)
         else:
             self.undo(match)
         return match.fires
 
-    def propose(self, rule: Rule, match: Match) -> tuple[Value, ...]:
-        """What the rule would replace the root's results by, built but not used; `match.fires` where it may be."""
+    def propose(self, rule: Rule, match: Match) -> Sequence[Pair]:
+        """What the rule would replace by what, built but not used; `match.fires` where it may be."""
         try:
-            replacement = rule.apply(match)
+            found = rule.apply(match)
         except Exception as error:
             raise PassError(self.run.pass_name, rule.name, match.root, error) from error
-        values = () if replacement is None else replacement if isinstance(replacement, tuple) else (replacement,)
-        if values and not self.may_replace(match.root, values, match):
+        values = () if found is None else found if isinstance(found, tuple) else (found,)
+        pairs = [*zip(match.root.results, values, strict=False), *match.others]
+        if pairs and not self.may_replace(pairs, match):
             match.reason = "the result is an output, which would need a copy to keep its name"
-        elif values:
+        elif pairs:
             match.reason = self.opsets.obstacle(match.created, match.sources) if match.created else ""
             match.fires = not match.reason
-        return values
+        return pairs
 
-    def may_replace(self, root: Node, values: tuple[Value, ...], match: Match) -> bool:
+    def may_replace(self, pairs: Iterable[Pair], match: Match) -> bool:
         """Whether the replacement spares a node: an output that is only another name for a value needs a copy."""
-        for old, new in zip(root.results, values, strict=False):
+        for old, new in pairs:
             for user in old.users:
                 if user.op == RETURN and user.graph is not None and needs_copy(new, user.graph, match.created):
                     return False
@@ -221,14 +229,14 @@ class _Driver:
         for node in reversed(match.created):
             match.graph.erase(node)
 
-    def replace(self, rule: Rule, match: Match, values: tuple[Value, ...]) -> None:
+    def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair]) -> None:
         root, graph = match.root, match.graph
         sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
                 node.origin = sources
         affected: dict[Node, None] = dict.fromkeys(match.created)
-        for old, new in zip(root.results, values, strict=False):
+        for old, new in pairs:
             if not new.name:
                 new.name = old.name
             if new.producer is not None and new.producer not in affected:
@@ -240,9 +248,11 @@ class _Driver:
             if news:
                 affected.update(dict.fromkeys(refresh(readers)))
             affected.update(dict.fromkeys(readers))
-        self.run.record(rule.name, sources, values[0].name)
-        for operand in erase_dead(root):
-            affected.update(dict.fromkeys(operand.users))
+        self.run.record(rule.name, sources, pairs[0][1].name)
+        replaced = {old.producer: None for old, _ in reversed(pairs) if old.producer is not None} | {root: None}
+        for node in replaced:
+            for operand in erase_dead(node):
+                affected.update(dict.fromkeys(operand.users))
         self.touch(affected)
 
     def touch(self, affected: Iterable[Node]) -> None:
@@ -257,7 +267,7 @@ class _Driver:
         front = list(nodes)
         for _ in range(self.reach):
             found.update(dict.fromkeys(front))
-            front = [user for node in front for result in node.results for user in result.users]
+            front = list(dict.fromkeys(user for node in front for result in node.results for user in result.users))
         return found
 
 

@@ -36,6 +36,7 @@ class Run:
     fp: Fp = "default"
     limit: int | None = None
     kernels: Kernels = field(default_factory=cpu)
+    newest_opset: int | None = None
     pass_name: str = ""
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
     log: list[Node] = field(default_factory=list[Node])

@@ -84,7 +84,7 @@ def optimize(
     source: ModelPath,
     target_path: ModelPath | None = None,
     *,
-    pipeline: str | Sequence[Stage] = "simplify,fuse",
+    pipeline: str | Sequence[Stage] = "deploy",
     opset: int | None = None,
     fp: Fp = "default",
     limit: int | None = None,
@@ -97,7 +97,8 @@ def optimize(
     """Run a pipeline on the model in `source` and write the result to `target_path`, or nowhere.
 
     Args:
-        opset: of the standard operators in the result; None keeps the model's own, or the lowest that a pass needs.
+        opset: of the standard operators in the result, which no pass then raises; None keeps the model's own, or the
+            lowest that a pass needs.
         fp: which rewrites may fire: `strict` those that keep every bit, `default` also those that reassociate float
             arithmetic, `fast` also approximate ones.
         limit: stop after so many rewrites, to find the one that does harm.
@@ -121,7 +122,7 @@ def optimize(
     nodes_before = node_count(graph)
     loaded = time.perf_counter()
     watch = _Watch(progress, _leaves(stages))
-    records = passes.run(graph, stages, fp=fp, limit=limit, instruments=(watch, *instruments))
+    records = passes.run(graph, stages, fp=fp, limit=limit, newest_opset=opset, instruments=(watch, *instruments))
     ran = time.perf_counter()
     if target_path is not None:
         progress(f"writing {target_path}", _RUN)

@@ -207,6 +207,8 @@ def _check_operands(node: Node, lowered: Spelling, opset: int) -> None:
         return
     if len(lowered.operands) > target.max_input:
         raise GraphError(f"{op_type} takes {target.max_input} operands in opset {opset}", node)
+    if len(lowered.operands) < target.min_input:
+        raise GraphError(f"{op_type} takes at least {target.min_input} operands in opset {opset}", node)
     for index, operand in enumerate(lowered.operands):
         if operand is None or operand.dtype is None:
             continue

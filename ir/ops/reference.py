@@ -58,6 +58,23 @@ def infer(node: Node) -> Sequence[Type | None]:
     return [_decode(node, inferred[f"o{i}"], dims) if f"o{i}" in inferred else None for i in range(len(node.results))]
 
 
+def refuses(node: Node) -> bool:
+    """Whether onnx's inference function cannot take operands of these element types and ranks, whatever the extents."""
+    found = schema.newest(node.op)
+    if found is None or node.graphs or not _encodable(node):
+        return False
+    types = {f"i{i}": _open(o.type) for i, o in enumerate(node.operands) if o is not None}
+    try:
+        shape_inference.infer_node_outputs(
+            found, _proto(node), types, _data(node), opset_imports=[helper.make_opsetid(found.domain, _opset(node))]
+        )
+    except shape_inference.InferenceError:
+        return True
+    except (ValidationError, RuntimeError, ValueError):
+        return False
+    return False
+
+
 def agreement(op: str) -> bool | None:
     """Whether onnx's evaluator gives the bits of ONNX Runtime; False where rounding alone may differ.
 
@@ -139,6 +156,14 @@ def _encode(type: Type | None, dims: dict[str, Dim]) -> onnx.TypeProto:
     if isinstance(type, OptionalType):
         return helper.make_optional_type_proto(_encode(type.element, dims))
     return onnx.TypeProto()
+
+
+def _open(type: Type | None) -> onnx.TypeProto:
+    """The element type and the rank of a tensor; nothing of anything else."""
+    if not isinstance(type, TensorType):
+        return onnx.TypeProto()
+    dims: list[int | str | None] | None = None if type.shape is None else [None for _ in type.shape]
+    return helper.make_tensor_type_proto(int(type.dtype), dims)
 
 
 def _encode_dim(dim: Dim, dims: dict[str, Dim]) -> int | str:

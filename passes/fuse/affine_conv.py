@@ -132,8 +132,9 @@ def _all_take_it(m: Match, value: Value, reader: Node, shift: bool) -> bool:
 class FuseAffineConv(RulePass):
     """Fold arithmetic with a constant, one number or one a channel, into the convolutions behind it.
 
-    So is a BatchNormalization. Also past nodes in between that let it through: layout, pooling, and a positive scale through Relu. A scale passes
-    through zeros that are put around, a shift does not. Needs constant weights in every reader.
+    So is a BatchNormalization. Also past nodes in between that let it through: layout, pooling, and a positive scale
+    through Relu. A scale passes through zeros that are put around, a shift does not. Needs constant weights in every
+    reader.
     """
 
     name: ClassVar[str] = "fuse-affine-conv"

@@ -13,23 +13,27 @@ from planish.passes.pattern import Const, Op
 from planish.passes.rewrite import Contract, Match, Rule, needs_copy, rule
 
 condition = Const("condition")
-branch = Op("If", (condition,))
 
 
-@rule(branch, contract=Contract.EXACT)
+@rule(Op("If", (condition,)), contract=Contract.EXACT)
 def inline_if(m: Match) -> tuple[Value, ...] | None:
     """If(constant) -> the nodes of the branch that it takes"""
     tensor = m[condition].constant
     if tensor is None or tensor.size != 1:
         return None
-    taken = m.root.subgraph("then_branch" if any(tensor.ints()) else "else_branch")
-    if len(taken.outputs) != len(m.root.results):
+    return inline_branch(m, taken=any(tensor.ints()))
+
+
+def inline_branch(m: Match, *, taken: bool) -> tuple[Value, ...] | None:
+    """The results of the branch that the root takes, whose nodes move before the root."""
+    branch = m.root.subgraph("then_branch" if taken else "else_branch")
+    if len(branch.outputs) != len(m.root.results):
         return m.decline("the branch gives back another number of values than the If")
-    outputs = m.inline(taken)
-    return tuple([_nameable(m, old, new) for old, new in zip(m.root.results, outputs, strict=True)])
+    outputs = m.inline(branch)
+    return tuple([nameable(m, old, new) for old, new in zip(m.root.results, outputs, strict=True)])
 
 
-def _nameable(m: Match, old: Value, new: Value) -> Value:
+def nameable(m: Match, old: Value, new: Value) -> Value:
     """The branch's result, through an Identity where the graph gives it back and it has another name already."""
     for user in old.users:
         if user.op == RETURN and user.graph is not None and needs_copy(new, user.graph, m.created):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,14 +17,19 @@ from planish.passes.rewrite import erase_dead, merge_origins
 from planish.passes.run import Run
 
 _SMALL = 4096
+_COMMUTATIVE = frozenset(("Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Mul", "Or", "Xor"))
+_COMMUTATIVE_ON_INTEGERS = frozenset(("Max", "Min"))
+"""On floats the order decides which sign a zero gets."""
+_TURNS = 16
 
 
 @dataclass(frozen=True)
 class MergeCommonSubexpressions(Pass):
     """Merge nodes with the same operator, attributes and operands; a nested graph sees what the graphs around it have
-    made.
+    made, and what both branches of an If compute moves before it.
 
-    Exact. Nodes that are random, have state, effects or nested graphs, or are unknown are never merged.
+    Exact, but for which of two NaNs a sum or product of both gives.
+    Nodes that are random, have state, effects or nested graphs, or are unknown are never merged.
     """
 
     name: ClassVar[str] = "merge-common-subexpressions"
@@ -40,6 +45,10 @@ class MergeCommonSubexpressions(Pass):
             if node.graphs:
                 for nested in node.graphs:
                     self._graph(nested, run, seen)
+                if node.op == "If" and len(node.graphs) == 2:
+                    hoisted = _hoist(node, run)
+                    seen.update(hoisted)
+                    added += hoisted
                 continue
             key = _key(node)
             if key is None or not is_pure(node):
@@ -51,6 +60,35 @@ class MergeCommonSubexpressions(Pass):
                 _merge(first, node, run)
         for key in added:
             del seen[key]
+
+
+def _hoist(owner: Node, run: Run) -> dict[Hashable, Node]:
+    """Move what both branches of an If compute before it, for one of them runs either way; what moved."""
+    graph = owner.graph
+    moved: dict[Hashable, Node] = {}
+    for _ in range(_TURNS):
+        ready = dict(_movable(owner.graphs[0]))
+        common = [(key, node) for key, node in _movable(owner.graphs[1]) if key in ready]
+        for key, node in common:
+            if graph is None or run.exhausted:
+                return moved
+            if key not in moved:
+                moved[key] = ready[key]
+                graph.insert(ready[key], before=owner)
+            _merge(ready[key], node, run)
+        if not common:
+            break
+    return moved
+
+
+def _movable(branch: Graph) -> Iterator[tuple[Hashable, Node]]:
+    """The nodes that need nothing of the branch, and that it does not give back, with their keys."""
+    for node in branch.nodes:
+        if node.graphs or not is_pure(node) or any(o is not None and o.graph is branch for o in node.operands):
+            continue
+        key = _key(node)
+        if key is not None and not any(branch.returns in result.readers for result in node.results):
+            yield key, node
 
 
 def _merge(first: Node, second: Node, run: Run) -> None:
@@ -88,8 +126,9 @@ def _key(node: Node) -> Hashable | None:
     """Equal for nodes that compute the same; None for one that cannot be compared."""
     if not node.operands:
         return None
+    operands = _in_order(node)
     if not node.attributes:
-        return (node.op, node.operands, len(node.results), ())
+        return (node.op, operands, len(node.results), ())
     defaults = schema.defaults(node.op)
     attributes: list[tuple[str, Hashable]] = []
     for name, value in node.attributes.items():
@@ -98,7 +137,18 @@ def _key(node: Node) -> Hashable | None:
             return None
         if name not in defaults or plain != _comparable(defaults[name]):
             attributes.append((name, plain))
-    return (node.op, node.operands, len(node.results), tuple(sorted(attributes, key=lambda item: item[0])))
+    return (node.op, operands, len(node.results), tuple(sorted(attributes, key=lambda item: item[0])))
+
+
+def _in_order(node: Node) -> tuple[Value | None, ...]:
+    """The operands, in one order where theirs does not matter."""
+    operands = node.operands
+    if len(operands) != 2 or (node.op not in _COMMUTATIVE and node.op not in _COMMUTATIVE_ON_INTEGERS):
+        return operands
+    dtype = node.result.dtype
+    if node.op in _COMMUTATIVE_ON_INTEGERS and (dtype is None or not dtype.is_integer):
+        return operands
+    return operands if id(operands[0]) < id(operands[1]) else operands[::-1]
 
 
 def _comparable(value: Attribute) -> Hashable | None:

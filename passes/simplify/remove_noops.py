@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import copysign
 from typing import ClassVar
 
-from planish.ir import Node, Value
+import numpy as np
+
+from planish.ir import DType, Node, Value
 from planish.ir.dim import Dim
 from planish.ir.ops.broadcast import broadcasts_to
 from planish.ir.ops.indexing import slice_bounds
@@ -109,6 +111,55 @@ def split_into_one(m: Match) -> Value | None:
     return _first(m) if len(m.root.results) == 1 and _same_shape(m.root) else None
 
 
+@rule(Op("Resize", where=_same_shape), contract=Contract.EXACT)
+def resize_nothing(m: Match) -> Value | None:
+    """Resize(x) by scales of 1, or to the size that x has, nearest or linear -> x"""
+    node = m.root
+    scales = node.operand(2)
+    if node.get_str("mode") == "cubic" or node.get_int("antialias"):
+        return m.decline("cubic and antialiasing filters may mix neighbours in even where they need not")
+    if node.get_str("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return m.decline("it may crop, too")
+    if scales is not None and scales.shape != (0,) and not _are_ones(scales):
+        return m.decline("the scales are not 1, though the size stays")
+    return _first(m)
+
+
+def _are_ones(value: Value) -> bool:
+    return value.constant is not None and value.constant.in_memory and value.constant.uniform() == 1
+
+
+@rule(Op("Gather", (x, c)), contract=Contract.EXACT)
+def gather_all(m: Match) -> Value | None:
+    """Gather(x) of every index of an axis, in order -> x"""
+    shape, index = m[x].shape, m[c].constant
+    if shape is None or index is None or len(index.shape) != 1 or not index.in_memory:
+        return None
+    axis = m.root.get_int("axis")
+    if axis >= len(shape) or shape[axis] != index.shape[0]:
+        return None
+    extent = index.shape[0]
+    return m[x] if [i + extent if i < 0 else i for i in index.ints()] == list(range(extent)) else None
+
+
+def _has_empty_part(node: Node) -> bool:
+    axis = node.get_int("axis")
+    return len(node.operands) > 1 and any(_is_empty(part, axis) for part in node.operands)
+
+
+def _is_empty(part: Value | None, axis: int) -> bool:
+    shape = None if part is None else part.shape
+    return shape is not None and -len(shape) <= axis < len(shape) and shape[axis] == 0
+
+
+@rule(Op("Concat", where=_has_empty_part), contract=Contract.EXACT)
+def concat_nothing(m: Match) -> Value | None:
+    """Concat(x, y, z), y without elements along the axis -> Concat(x, z)"""
+    kept = [part for part in m.root.operands if not _is_empty(part, m.root.get_int("axis"))]
+    kept = kept or list(m.root.operands[:1])
+    return kept[0] if len(kept) == 1 else m.add("Concat", kept, m.root.attributes)
+
+
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 
 
@@ -118,6 +169,56 @@ def reduce_nothing(m: Match) -> Value | None:
     axes = m.root.operand(1)
     empty = axes is None or constant_ints(axes) == ()
     return _first(m) if empty and m.root.get_int("noop_with_empty_axes") else None
+
+
+def _over_ones(node: Node) -> bool:
+    """Whether a reduction is over axes of one element alone, of which there is one at least."""
+    data = node.operand(0)
+    shape = None if data is None else data.shape
+    if shape is None or node.op not in _REDUCTIONS:
+        return False
+    named = constant_ints(node.operand(1))
+    if node.operand(1) is None or named == ():
+        return not node.get_int("noop_with_empty_axes") and all(dim == 1 for dim in shape)
+    return named is not None and all(-len(shape) <= axis < len(shape) and shape[axis] == 1 for axis in named)
+
+
+@rule(Op(_REDUCTIONS, where=_over_ones), contract=Contract.EXACT)
+def reduce_one(m: Match) -> Value | None:
+    """ReduceMax, ReduceMin or ReduceProd(x) over axes of one element -> x, or Squeeze(x); of integers the others too"""
+    dtype = m.root.result.dtype
+    if dtype is None or (m.root.op not in ("ReduceMax", "ReduceMin") and not _keeps_one(dtype, m.root.op)):
+        return None
+    return _without_axes(m)
+
+
+def _keeps_one(dtype: DType, op: str) -> bool:
+    """Whether a sum, mean or product of one number is that number.
+
+    A zero of negative sign becomes positive in sums, and ONNX Runtime works the longest integers out in double.
+    """
+    if dtype.is_float:
+        return op == "ReduceProd"
+    return dtype.is_integer and dtype.bits <= _EXACT_IN_DOUBLE
+
+
+@rule(Op(("ReduceMean", "ReduceSum"), where=_over_ones), contract=Contract.REASSOCIATES)
+def sum_of_one(m: Match) -> Value | None:
+    """ReduceSum or ReduceMean(x) of floats over axes of one element -> x, or Squeeze(x); -0.0 stays negative"""
+    dtype = m.root.result.dtype
+    if dtype is None or not dtype.is_float:
+        return m.decline("a runtime may work long integers out in double")
+    return _without_axes(m)
+
+
+def _without_axes(m: Match) -> Value | None:
+    """x where its shape stays, else a Squeeze of it, which copies nothing."""
+    data, axes = m.root.operands[0], m.root.operand(1)
+    if data is None or _same_shape(m.root):
+        return data
+    rank = data.rank or 0
+    gone = {axis % rank for axis in constant_ints(axes) or range(rank)}
+    return m.add("Squeeze", (data, m.constant(np.array(sorted(gone), np.int64))))
 
 
 @rule(Op(("Mul",), (x, c), commutes=True), contract=Contract.EXACT)
@@ -203,6 +304,6 @@ class RemoveNoops(RulePass):
     def rules(self) -> Sequence[Rule]:
         return (
             identity, dropout, cast, same_shape, transpose, slice_all, pad_nothing, of_one, split_into_one,
-            reduce_nothing,
+            reduce_nothing, reduce_one, sum_of_one, resize_nothing, gather_all, concat_nothing,
             times_one, by_one, plus_negative_zero, minus_zero, plus_zero, minus_negative_zero, and_true, or_false,
         )  # fmt: skip

@@ -25,9 +25,9 @@ def print_json(content: Mapping[str, object]) -> None:
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pipeline",
-        default="simplify,fuse",
+        default="deploy",
         metavar="P",
-        help="passes and pipelines, as in 'simplify,fuse{only=conv-*}' (default: simplify,fuse); see planish passes",
+        help="passes and pipelines, as in 'simplify,fuse{only=conv-*}' (default: deploy); see planish passes",
     )
 
 

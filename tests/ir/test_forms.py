@@ -173,6 +173,7 @@ def test_a_new_softmax_over_an_inner_axis_needs_its_opset() -> None:
             "ReduceSum with noop_with_empty_axes=1 has no form in opset 12",
         ),
         (13, "(bfloat16[2] x) => (bfloat16[2] y) { [late] y = Relu (x) }", 12, "Relu takes no bfloat16 operand"),
+        (11, "(float[2,2] x) => (float[2,2] y) { [late] y = Gemm (x, x) }", 9, "Gemm takes at least 3 operands"),
         (
             11,
             f"({X}, float low) => (float[2,3,4] y) {{ [late] y = Clip (x, low) }}",

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(path), "fuse-conv-affine"]) == 0
     printed = capsys.readouterr().out
-    assert "simplify,fuse did not fire it." in printed
+    assert "deploy did not fire it." in printed
     assert "%c has other readers, or is an output" in printed
 
 

@@ -7,9 +7,7 @@ from planish.runtime.compare import compare
 from planish.runtime.shaken import shake
 from tests.equivalence import model
 
-SUM = (
-    "g (int32[3] x) => (float[3] y) <float k = {200.3}, float j = {0.1}, float h = {200.0}, float one = {1.0}> "
-)
+SUM = "g (int32[3] x) => (float[3] y) <float k = {200.3}, float j = {0.1}, float h = {200.0}, float one = {1.0}> "
 RAW = "{ c = Cast<to = 1>(x)  a = Mul(c, j)  b = Add(a, k)  d = Sub(b, h)  e = Mul(d, d)  y = Mul(e, one) }"
 OTHER = "{ c = Cast<to = 1>(x)  a = Mul(c, j)  b = Sub(k, h)  d = Add(b, a)  e = Mul(d, d)  y = Mul(e, one) }"
 

@@ -1,10 +1,11 @@
 """Nodes that compute the same become one; those that only look alike stay two."""
 
+import numpy as np
 import onnx
 import pytest
 
 from planish import ir, passes
-from tests.equivalence import model, rewritten, untouched
+from tests.equivalence import Inputs, model, rewritten, untouched
 
 PASS = "merge-common-subexpressions"
 
@@ -132,15 +133,80 @@ def test_a_nested_graph_uses_what_lies_around_it() -> None:
     assert found.op_types == ["Exp", "If", "Neg", "Abs", "Add"]
 
 
-def test_branches_do_not_see_each_other() -> None:
-    untouched(
-        """g (float[N] x, bool c) => (float[N] y) {
-            r = If(c) <then_branch = t () => (float[N] p) { b = Exp(x)  p = Neg(b) },
-                       else_branch = e () => (float[N] q) { b = Exp(x)  q = Abs(b) }>
-            a = Exp(x)  y = Add(a, r)
-        }""",
-        PASS,
+def test_what_one_branch_computes_stays_there() -> None:
+    text = """g (float[N] x, bool c) => (float[N] y) {
+        r = If(c) <then_branch = t () => (float[N] p) { b = Exp(x)  p = Neg(b) },
+                   else_branch = e () => (float[N] q) { b = Sin(x)  q = Abs(b) }>
+        a = Exp(x)  y = Add(a, r)
+    }"""
+    untouched(text, PASS)
+    found = rewritten(text.replace("Sin", "Exp"), PASS)
+    assert sorted(found.op_types) == ["Abs", "Add", "Exp", "If", "Neg"]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+@pytest.mark.parametrize("dtype", ["float", "int64"])
+def test_operands_that_changed_places(op: str, dtype: str) -> None:
+    text = f"g ({dtype}[N] x, {dtype}[N] z) => ({dtype}[N] y) {{ a = {op}(x, z)  b = {op}(z, x)  y = Sub(a, b) }}"
+    assert rewritten(text, PASS).rules == ["merge"]
+
+
+@pytest.mark.parametrize("op", ["And", "Or", "Xor", "Equal"])
+def test_booleans_that_changed_places(op: str) -> None:
+    text = f"g (bool[N] x, bool[N] z) => (bool[N] y) {{ a = {op}(x, z)  b = {op}(z, x)  c = Not(b)  y = Or(a, c) }}"
+    assert rewritten(text, PASS).rules == ["merge"]
+
+
+def test_extremes_that_changed_places() -> None:
+    """Which zero of two signs is the larger one depends on their order."""
+    text = "g (int64[N] x, int64[N] z) => (int64[N] y) { a = Max(x, z)  b = Max(z, x)  y = Sub(a, b) }"
+    assert rewritten(text, PASS).rules == ["merge"]
+    untouched(text.replace("int64", "float"), PASS)
+    untouched(text.replace("Max", "Sub"), PASS)
+    untouched(text.replace("Max", "Div"), PASS)
+
+
+def branches(then: str, other: str) -> str:
+    return (
+        "g (float[N] x, bool c) => (float[N] y) { "
+        f"r = If(c) <then_branch = t () => (float[N] p) {{ {then} }}, else_branch = e () => (float[N] q) {{ {other} }}>"
+        "  y = Abs(r) }"
     )
+
+
+def test_what_both_branches_compute_moves_before_the_if() -> None:
+    chosen = Inputs(values={"c": [np.array(True), np.array(False)]})
+    chain = "a = Exp(x)  b = Neg(a)  d = Softplus(b)"
+    found = rewritten(branches(f"{chain}  p = Sin(d)", f"{chain}  q = Cos(d)"), PASS, inputs=chosen)
+    assert found.op_types[:3] == ["Exp", "Neg", "Softplus"]
+    assert len(found.op_types) == 7
+    twice_over = rewritten(
+        branches("a = Exp(x)  p = Sin(a)", "a = Exp(x)  b = Exp(x)  q = Sub(a, b)"), PASS, inputs=chosen
+    )
+    assert twice_over.op_types.count("Exp") == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "other"),
+    [
+        pytest.param("p = Exp(x)", "q = Exp(x)", id="what they give back"),
+        pytest.param("a = Exp(x)  p = Neg(a)", "q = Exp(x)", id="what one gives back"),
+        pytest.param("a = Exp(x)  p = Neg(a)", "a = Sin(x)  q = Neg(a)", id="of other operands"),
+        pytest.param("a = RandomNormalLike(x)  p = Neg(a)", "a = RandomNormalLike(x)  q = Abs(a)", id="what is random"),
+    ],
+)
+def test_what_must_stay_inside(then: str, other: str) -> None:
+    untouched(branches(then, other), PASS)
+
+
+def test_what_a_loop_computes_stays_inside() -> None:
+    """It may not run at all."""
+    loops = [
+        f"Loop(n, , x) <body = b{i} (int64 i, bool go, float[N] v) => (bool on, float[N] w) "
+        "{ on = Identity(go)  a = Sqrt(x)  w = Add(v, a) }>"
+        for i in range(2)
+    ]
+    untouched(f"g (float[N] x, int64 n) => (float[M] y) {{ s = {loops[0]}  t = {loops[1]}  y = Sub(s, t) }}", PASS)
 
 
 def test_what_a_branch_gives_back_it_must_make() -> None:

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 
 from tests.equivalence import Inputs, Ulps, model, rewritten, run, untouched
+from tests.passes.simplify.noops import around
 
 PASS = "remove-noops"
-
-
-def around(noop: str, constants: str = "", shape: str = "N,3,4", dtype: str = "float") -> str:
-    """A model whose node that makes `b` of `a` stands between two others."""
-    held = f"<{constants}>" if constants else ""
-    op = "Not" if dtype == "bool" else "Neg"
-    return f"g ({dtype}[{shape}] x) => ({dtype}[{shape}] y) {held} {{ a = {op}(x)  {noop}  y = {op}(b) }}"
 
 
 ONES = "float[4] c = {1.0, 1.0, 1.0, 1.0}"
@@ -151,8 +145,16 @@ def test_integers_and_booleans(dtype: str, noop: str, constants: str) -> None:
         ),
         pytest.param("b = Pad(a, p)", "int64[6] p = {1, 0, 0, -1, 0, 0}", "N,3,4", id="pads that cancel"),
         pytest.param("b = Pad(a, p)", "int64[6] p = {0, 0, 0, 0, 0, 1}", "N,3,4", id="one pad"),
-        pytest.param("b = ReduceSum<keepdims = 1>(a, s)", "int64[1] s = {1}", "N,1,4", id="a sum over a dim of one"),
-        pytest.param("b = ReduceMean<keepdims = 1>(a)", "", "1,1,1", id="a mean over all"),
+        pytest.param("b = ReduceSum<keepdims = 1>(a, s)", "int64[1] s = {0}", "N,1,4", id="a sum over an unknown dim"),
+        pytest.param("b = ReduceMax<keepdims = 1>(a)", "", "1,1,N", id="a maximum over all"),
+        pytest.param("b = ReduceL2<keepdims = 1>(a, s)", "int64[1] s = {1}", "N,1,4", id="a norm of one"),
+        pytest.param("b = ReduceLogSum<keepdims = 1>(a, s)", "int64[1] s = {1}", "N,1,4", id="a logarithm of one"),
+        pytest.param("b = Gather<axis = 1>(a, c)", "int64[3] c = {0, 2, 1}", "N,3,4", id="a Gather that permutes"),
+        pytest.param("b = Gather<axis = 1>(a, c)", "int64[2] c = {0, 1}", "N,3,4", id="a Gather of some"),
+        pytest.param("b = Gather<axis = 0>(a, c)", "int64[3] c = {0, 1, 2}", "N,3,4", id="a Gather of a symbolic dim"),
+        pytest.param("b = Resize(a, , c)", "float[3] c = {1.0, 1.1, 1.1}", "N,3,4", id="a Resize to the same size"),
+        pytest.param('b = Resize<mode = "cubic">(a, , c)', "float[3] c = {1.0, 1.0, 1.0}", "N,3,4", id="cubic"),
+        pytest.param("b = Resize<antialias = 1>(a, , c)", "float[3] c = {1.0, 1.0, 1.0}", "N,3,4", id="antialiasing"),
         pytest.param("b = ReduceL1<noop_with_empty_axes = 1>(a)", "", "N,3,4", id="a norm over no axis"),
         pytest.param("b = Max(a, a)", "", "N,3,4", id="Max of two"),
         pytest.param("h = Cast<to = 10>(a)  b = Cast<to = 1>(h)", "", "N,3,4", id="Cast there and back"),
@@ -312,3 +314,59 @@ def test_bindings_where_the_model_itself_fails() -> None:
     """A Reshape by -1 fails on an empty tensor in ONNX Runtime; without it there is nothing to fail."""
     body = "g (float[N,M] x) => (float[N,M] y) <int64[2] s={0, -1}> { a = Neg(x) b = Reshape(a, s)  y = Neg(b) }"
     assert rewritten(body, PASS, inputs=Inputs(refusals=True)).rules == ["same-shape"]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(
+    "coordinates", ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+)
+@pytest.mark.parametrize("shape", ["1,2,5,7", "N,2,3,M", "1,4"])
+def test_a_resize_by_one(mode: str, coordinates: str, shape: str) -> None:
+    """Whatever lies between the corners, NaN and infinities too."""
+    rank = len(shape.split(","))
+    options = f'mode = "{mode}", coordinate_transformation_mode = "{coordinates}"'
+    by_scale = around(f"b = Resize<{options}>(a, , c)", f"float[{rank}] c = {{{','.join(['1.0'] * rank)}}}", shape)
+    assert rewritten(model(by_scale, 19), PASS).rules == ["resize-nothing"]
+    sizes = f"int64[{rank}] c = {{{shape}}}" if "N" not in shape else ""
+    to_size = around(f"{'' if sizes else 'c = Shape(x)  '}b = Resize<{options}>(a, , , c)", sizes, shape)
+    assert rewritten(model(to_size, 19), PASS).rules == ["resize-nothing"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float16"])
+def test_a_resize_by_one_of_other_types(dtype: str) -> None:
+    interface = f"g ({dtype}[1,2,5,7] x) => ({dtype}[1,2,5,7] y)"
+    text = f"{interface} <float[4] c = {{1,1,1,1}}> {{ b = Resize(x, , c)  y = Sign(b) }}"
+    assert rewritten(model(text, 19), PASS).op_types == ["Sign"]
+
+
+def test_a_resize_that_crops_stays() -> None:
+    crop = 'b = Resize<coordinate_transformation_mode = "tf_crop_and_resize">(a, roi, c)'
+    held = "float[6] roi = {0.0, 0.0, 0.0, 1.0, 0.5, 0.5}, float[3] c = {1.0, 1.0, 1.0}"
+    untouched(model(around(crop, held, "2,3,4"), 19), PASS)
+
+
+@pytest.mark.parametrize("index", ["{0, 1, 2}", "{0, -2, -1}", "{-3, -2, -1}"])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_a_gather_of_all(index: str, dtype: str) -> None:
+    found = rewritten(around("b = Gather<axis = -2>(a, c)", f"{dtype}[3] c = {index}"), PASS)
+    assert found.rules == ["gather-all"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "axis", "left"),
+    [
+        ("float[N,3] x, float[N,0] p, float[N,2] q", 1, "Concat <axis: int = 1> (a, q)"),
+        ("float[N,3] x, float[N,0] p, float[N,0] q", -1, "Neg (a)"),
+        ("float[0,3] x, float[0,3] p, float[0,3] q", 0, "Neg (a)"),
+    ],
+)
+def test_parts_of_a_concat_without_elements_go(inputs: str, axis: int, left: str) -> None:
+    text = f"g ({inputs}) => (float[A,B] y) {{ a = Neg(x)  b = Concat<axis = {axis}>(a, p, q)  y = Neg(b) }}"
+    found = rewritten(text, PASS)
+    assert found.nodes[1].endswith(left)
+    assert [info.name for info in found.after.graph.input] == ["x", "p", "q"]
+
+
+@pytest.mark.parametrize("inputs", ["float[N,3] x, float[N,M] p", "float[0,3] x, float[N,3] p"])
+def test_parts_of_a_concat_that_may_have_elements_stay(inputs: str) -> None:
+    untouched(f"g ({inputs}) => (float[A,B] y) {{ a = Neg(x)  b = Concat<axis = 1>(a, p)  y = Neg(b) }}", PASS)

@@ -1,0 +1,95 @@
+"""An Expand or Tile goes where its readers broadcast anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from planish.ir import Node, Value
+from planish.ir.dim import Dim, Shape
+from planish.ir.ops import elementwise
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Op, Var
+from planish.passes.rewrite import Contract, Match, Rule, rule
+
+x, s, t = Var("x"), Var("s"), Var("t")
+first = Op("Expand", (x, s))
+last = Op("Expand", (first, t))
+_KINDS = tuple(elementwise.OPERATORS[op].infer for op in ("Add", "Pow", "Equal", "Where"))
+BROADCASTING = frozenset(op for op, entry in elementwise.OPERATORS.items() if entry.infer in _KINDS)
+_READERS = 8
+_LEAST_RUN = 32
+
+
+@rule(last, contract=Contract.EXACT)
+def expand_expand(m: Match) -> Value | None:
+    """Expand(Expand(x)) to a known shape -> Expand(x)"""
+    shape = [dim for dim in m.root.result.shape or (-1,) if isinstance(dim, int)]
+    if len(shape) != m.root.result.rank:
+        return m.decline("the shape is not known")
+    return m.add("Expand", (m[x], m.constant(np.array(shape, np.int64))))
+
+
+@rule(Op(("Expand", "Tile"), (x, s)), contract=Contract.EXACT)
+def expand_for_broadcast(m: Match) -> Value | None:
+    """Add(Expand(x), y) -> Add(x, y), where y has what the Expand gives; so for every reader of it; Tile likewise"""
+    shape, made = m[x].shape, m.root.result
+    if shape is None or made.shape is None or not 0 < len(made.readers) <= _READERS:
+        return m.decline("the shapes are not known, or it has many readers")
+    if any(user.op not in BROADCASTING for user in made.readers):
+        return m.decline("a reader of it does not broadcast")
+    if m.root.op == "Tile" and any(dim not in (1, aim) for dim, aim in zip(shape, made.shape, strict=True)):
+        return m.decline("it repeats more than one element")
+    if not _in_long_runs(shape, made.shape):
+        return m.decline("the readers would broadcast in short runs, which is slower, or runs of unknown length")
+    for user in made.readers:
+        if not _broadcasts_alone(user, made, shape):
+            return m.decline("a reader of it has no other operand of that shape")
+    return m[x]
+
+
+def _broadcasts_alone(user: Node, made: Value, shape: Shape) -> bool:
+    """Whether the other operands give the result of `user` its shape, for every binding, if that of `made` is less."""
+    others = [operand.shape for operand in user.operands if operand is not made and operand is not None]
+    aims = (made.shape or ())[::-1]
+    for place, aim in enumerate(aims):
+        own = shape[-1 - place] if place < len(shape) else None
+        if own != aim and not any(_has(other, place, aim) for other in others):
+            return False
+    return True
+
+
+def _has(shape: Shape | None, place: int, dim: Dim) -> bool:
+    return shape is not None and place < len(shape) and shape[-1 - place] == dim
+
+
+def _in_long_runs(shape: Shape, made: Shape) -> bool:
+    """Whether the last axes, along which x is either there in full or repeated, hold many elements together."""
+    run, kind = 1, None
+    for place, aim in enumerate(reversed(made)):
+        if aim == 1:
+            continue
+        full = place < len(shape) and shape[-1 - place] == aim
+        if kind is not None and full != kind:
+            return run >= _LEAST_RUN
+        kind = full
+        if not isinstance(aim, int):
+            return run >= _LEAST_RUN
+        run *= aim
+    return True
+
+
+@dataclass(frozen=True)
+class RemoveExpands(RulePass):
+    """Remove an Expand or Tile whose readers all broadcast to the same result without it, for every binding.
+
+    Only where they do so in runs of some length: a runtime is slow to broadcast a few elements at a time.
+    """
+
+    name: ClassVar[str] = "remove-expands"
+
+    def rules(self) -> Sequence[Rule]:
+        return (expand_expand, expand_for_broadcast)
