@@ -77,7 +77,17 @@ def _is_alike(first: Node, other: Node, part: Value) -> bool:
     if other.operands[0] is not part:
         return False
     pairs = zip(first.operands[1:], other.operands[1:], strict=True)
-    return all(mine is theirs and (mine is None or mine.constant is not None) for mine, theirs in pairs)
+    return all(_is_same_constant(mine, theirs) for mine, theirs in pairs)
+
+
+def _is_same_constant(one: Value | None, other: Value | None) -> bool:
+    """Also where nothing has merged the two yet."""
+    if one is None or other is None:
+        return one is other
+    mine, theirs = one.constant, other.constant
+    if mine is None or theirs is None or (mine.dtype, mine.shape) != (theirs.dtype, theirs.shape):
+        return False
+    return mine is theirs or (mine.in_memory and theirs.in_memory and mine.holds_same(theirs))
 
 
 def _slices_elsewhere(node: Node, along: Node, rank: int) -> bool:

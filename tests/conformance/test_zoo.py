@@ -26,7 +26,7 @@ from planish.runtime.session import Result, Session
 from tests.equivalence import same_interface, unchanged_by
 
 REAL = tuple(ZOO)
-PIPELINE = "simplify,fuse"
+PIPELINE = "deploy"
 PLAIN, ALL = Target(threads=1, optimization="disabled"), Target(threads=1, optimization="all")
 STEPS = 32
 
@@ -115,7 +115,7 @@ import hashlib, sys
 from planish import ir, passes
 for path in sys.argv[1:]:
     graph = ir.load(path)
-    rewrites = [str(rewrite) for record in passes.run(graph, "simplify,fuse") for rewrite in record.rewrites]
+    rewrites = [str(rewrite) for record in passes.run(graph, "deploy") for rewrite in record.rewrites]
     print(hashlib.sha256(ir.emit(graph).SerializeToString() + "".join(rewrites).encode()).hexdigest())
 """
 

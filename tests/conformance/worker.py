@@ -25,7 +25,7 @@ from planish.runtime.errors import SessionError
 from planish.runtime.session import Feed, Result, Session
 from tests.equivalence import EXACT_RULES, PLAIN, Array, Bound, differences, near
 
-PIPELINES = (*passes.PASSES, "simplify,fuse")
+PIPELINES = (*passes.PASSES, *passes.PIPELINES)
 _BFLOAT16_RTOL = 2.0**-6  # as onnx's own runner of these cases
 
 

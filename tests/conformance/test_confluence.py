@@ -1,0 +1,37 @@
+"""The order of the simplification passes does not matter: they meet at a graph of the same size."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from planish import ir, passes
+from planish.models.fetch import DownloadError
+from planish.models.zoo import ZOO, ZooError, fetch
+from planish.passes import Fixpoint
+from planish.passes.manager import node_count
+from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
+
+ORDERS = 20
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_every_order_reaches_the_same_size(name: str) -> None:
+    try:
+        path: Path = fetch(name)
+    except ZooError as error:
+        if isinstance(error.__cause__, DownloadError):
+            pytest.skip(str(error))
+        raise
+    (fixpoint,) = (stage for stage in passes.PIPELINES["simplify"] if isinstance(stage, Fixpoint))
+    graph = ir.load(path)
+    passes.run(graph, "simplify")
+    sizes = [node_count(graph)]
+    for seed in range(ORDERS):
+        stages = [*fixpoint.stages, RemoveDeadNodes()]
+        random.Random(seed).shuffle(stages)
+        graph = ir.load(path)
+        passes.run(graph, (Fixpoint(tuple(stages), rounds=16),))
+        sizes.append(node_count(graph))
+    assert len(set(sizes)) == 1, sizes
