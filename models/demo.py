@@ -1,4 +1,4 @@
-"""The main job: a real model through `simplify,fuse`, proven equal, with what changed and what that is worth."""
+"""The main job: a real model through the pipeline `deploy`, proven equal, with what changed and what that is worth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from planish.runtime.statistics import Interval
 
 MODEL = "text-recognition"
 FALLBACK = "tutorial-cnn"
-PIPELINE = "simplify,fuse"
+PIPELINE = "deploy"
 
 _LATENCY_SECONDS = 20.0
 _CREATIONS = 6
