@@ -91,7 +91,7 @@ class Expr:
     def symbols(self) -> frozenset[str]:
         return frozenset(_symbols(self))
 
-    def substitute(self, binding: Mapping[str, int]) -> Dim:
+    def substitute(self, binding: Mapping[str, Dim]) -> Dim:
         """The value with the symbols of `binding` replaced; symbols that it lacks stay."""
         total: Dim = 0
         for monomial, coefficient in self._terms.items():
@@ -286,13 +286,13 @@ def _cancel(monomial: Monomial, divisor: Monomial) -> Monomial | None:
     return tuple(left)
 
 
-def _bind(atom: Atom, binding: Mapping[str, int]) -> Dim:
+def _bind(atom: Atom, binding: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return binding[atom.key] if atom.key in binding else Expr({(atom,): 1})
     return floor_div(_substitute(atom.numerator, binding), _substitute(atom.denominator, binding))
 
 
-def _substitute(dim: Dim, binding: Mapping[str, int]) -> Dim:
+def _substitute(dim: Dim, binding: Mapping[str, Dim]) -> Dim:
     return dim if isinstance(dim, int) else dim.substitute(binding)
 
 

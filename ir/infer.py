@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from planish.ir.dim import Dim
+from planish.ir.dim import Dim, Expr
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph, Node, Value
 from planish.ir.ops import reference
@@ -51,6 +51,11 @@ def _types(node: Node, entry: Operator) -> Sequence[Type | None]:
         if node.graph is None or node.graph.owner is None:
             raise
         return ()
+
+
+def inferred(node: Node) -> Sequence[Type | None]:
+    """The types of a node's results as they follow from its operands alone, whatever is recorded of them."""
+    return _types(node, OPERATORS.get(node.op, _PLAIN))
 
 
 def infer_graph(graph: Graph) -> None:
@@ -105,6 +110,60 @@ def _learn(value: Value, elements: tuple[Dim, ...] | None, limit: int) -> bool:
             return False
     value.elements = elements
     return True
+
+
+def equal_extents(one: Type | None, other: Type | None) -> dict[str, Dim]:
+    """What two types of one value tell of extents with made-up names: the later name is the other extent."""
+    found: dict[str, Dim] = {}
+    if not isinstance(one, TensorType) or not isinstance(other, TensorType) or one.shape is None or other.shape is None:
+        return found
+    for a, b in zip(one.shape, other.shape, strict=False):
+        if a == b:
+            continue
+        late, early = (a, b) if _age(a) > _age(b) else (b, a)
+        if isinstance(late, Expr) and late.is_fresh and len(one.shape) == len(other.shape):
+            (name,) = late.symbols()
+            if isinstance(early, int) or name not in early.symbols():
+                found[name] = early
+    return found
+
+
+def _age(dim: Dim) -> int:
+    return 0 if isinstance(dim, int) else dim.age
+
+
+def replace_extents(graph: Graph, equal: Mapping[str, Dim]) -> list[Node]:
+    """Write known extents for made-up ones in all types of a graph; the nodes whose results' types changed."""
+    changed: list[Node] = []
+    for node in graph.walk():
+        inputs = [value for nested in node.graphs for value in nested.inputs]
+        news = [_replace(value, equal) for value in (*node.results, *inputs)]
+        if True in news:
+            changed.append(node)
+    return changed
+
+
+def _replace(value: Value, equal: Mapping[str, Dim]) -> bool:
+    news = False
+    if isinstance(value.type, TensorType) and value.type.shape is not None:
+        shape = _replaced(value.type.shape, equal)
+        if shape != value.type.shape:
+            value.type, news = TensorType(value.type.dtype, shape), True
+    if value.elements is not None:
+        elements = _replaced(value.elements, equal)
+        if elements != value.elements:
+            value.elements, news = elements, True
+    return news
+
+
+def _replaced(dims: tuple[Dim, ...], equal: Mapping[str, Dim]) -> tuple[Dim, ...]:
+    """Until none of the names is left, as one may stand for another."""
+    for _ in equal:
+        found = tuple([dim if isinstance(dim, int) else dim.substitute(equal) for dim in dims])
+        if found == dims:
+            break
+        dims = found
+    return dims
 
 
 def check(node: Node) -> None:

@@ -204,6 +204,7 @@ _FUSE = (
     FuseMatMulAdd(),
     FuseGemmTranspose(),
     FuseScaledSum(),
+    FoldConstants(),
     MergeArithmetic(),
     ReduceStrength(),
 )

@@ -16,7 +16,10 @@ Types = tuple[tuple[str, str], ...]
 
 
 class Kernel(NamedTuple):
-    """One kernel: the versions of its operator that it covers, and the element types of each type variable."""
+    """One kernel: the versions of its operator that it covers, and the element types of each type variable.
+
+    ONNX Runtime takes one without a last version for its first alone: it cannot know what later ones mean.
+    """
 
     first: int
     last: int
@@ -53,7 +56,7 @@ class Kernels:
 
     def _has(self, op: str, version: int, types: Types) -> bool:
         for kernel in self.table.get(op, ()):
-            covers = kernel.first <= version <= kernel.last
+            covers = kernel.first == version or kernel.first < version <= kernel.last < _FOREVER
             if covers and all(name not in kernel.types or dtype in kernel.types[name] for name, dtype in types):
                 return True
         return is_function(op, version) and all(dtype == "float" for _, dtype in types)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from planish.ir import Graph, GraphError, Node, emit
 from planish.ir.collection import paused_collection
+from planish.ir.infer import replace_extents
 from planish.ir.text import text
 from planish.ir.verify import verify, verify_nodes
 from planish.passes.errors import PassError
@@ -230,6 +231,10 @@ class _Turns:
         state.pass_name = stage.name
         try:
             stage.run(graph, state, start)
+            if state.equal:
+                state.log.extend(replace_extents(graph, state.equal))
+                state.equal.clear()
+                self.left.clear()
             verify_nodes(_still_there(state.log[logged:]))
             for instrument in self.instruments:
                 instrument.after(stage.name, graph, state.rewrites[done:])

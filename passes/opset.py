@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from planish.ir import Graph, GraphError, Node
-from planish.ir.ops.forms import lower_form, lowest_opset
+from planish.ir import Graph, GraphError, Node, Value
+from planish.ir.ops.forms import lower_form, lowest_opset, write_as_operand
 from planish.ir.ops.schema import parse_key
 from planish.passes.kernels import Kernels
 
@@ -46,19 +46,26 @@ class Opsets:
             raised = max(raised, needed if needed > opset else 0)
         if raised:
             root = replaced[0].graph.root if replaced[0].graph is not None else None
-            if root is None or not _can_be(root, raised):
+            if root is None or not self._raise(root, raised):
                 self._blocked = raised
-                return f"opset {raised} is needed, in which some node has no form"
-            root.opset_imports[""] = raised
+                return f"opset {raised} is needed, in which some node has no form or no kernel"
         return ""
 
-
-def _can_be(graph: Graph, opset: int) -> bool:
-    """Whether every node can be expressed in an opset."""
-    try:
-        for node in graph.walk():
-            if not parse_key(node.op).domain:
-                lower_form(node, opset)
-    except GraphError:
-        return False
-    return True
+    def _raise(self, graph: Graph, opset: int) -> bool:
+        """Write the graph in a newer opset, if each node has a form there, and a kernel where it has one now."""
+        before = graph.opset_imports[""]
+        operands: list[Value | None] = []
+        try:
+            for node in graph.walk():
+                if parse_key(node.op).domain:
+                    continue
+                operands += lower_form(node, opset).operands
+                if not self.kernels.runs(node, opset) and self.kernels.runs(node, before):
+                    return False
+        except GraphError:
+            return False
+        graph.opset_imports[""] = opset
+        for operand in operands:
+            if operand is not None:
+                write_as_operand(operand)
+        return True

@@ -13,7 +13,7 @@ from enum import Enum
 
 from planish.ir import GraphError, Node, Value
 from planish.ir.graph import RETURN, Attribute, Graph, constant
-from planish.ir.infer import infer, inherit, refresh
+from planish.ir.infer import equal_extents, infer, inherit, refresh
 from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
@@ -242,6 +242,8 @@ class _Driver:
             if new.producer is not None and new.producer not in affected:
                 new.producer.origin = merge_origins((new.producer, *match.sources))
             keep_in_nested(old, new)
+            if graph.owner is None:  # what holds in a nested graph holds only where it runs
+                self.run.equal.update(equal_extents(new.type, old.type))
             news = inherit(new, old)
             readers = old.users
             graph.replace_all_uses_with(old, new)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from planish.ir import Node
+from planish.ir.dim import Dim
 from planish.passes.kernels import Kernels, cpu
 
 Fp = Literal["strict", "default", "fast"]
@@ -41,6 +42,8 @@ class Run:
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
     log: list[Node] = field(default_factory=list[Node])
     """Every node that a rewrite made or changed the operands of, in order."""
+    equal: dict[str, Dim] = field(default_factory=dict[str, Dim])
+    """Made-up names of extents that rewrites showed to be other extents, not replaced yet."""
 
     @property
     def exhausted(self) -> bool:

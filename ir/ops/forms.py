@@ -239,6 +239,12 @@ def is_attribute(value: Value) -> bool:
     return value.source is _ATTRIBUTE
 
 
+def write_as_operand(value: Value) -> None:
+    """Take back that the model writes a constant as an attribute, since a newer opset does not."""
+    if is_attribute(value):
+        value.source = None
+
+
 def _operand(
     op_type: str, value: Attribute, operands: tuple[Value | None, ...], made: dict[Hashable, Value]
 ) -> Value | None:

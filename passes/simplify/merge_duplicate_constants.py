@@ -45,27 +45,31 @@ class _Merger:
         self.kept: Value | None = None
 
     def merge(self, graph: Graph, floating: Sequence[Value] = ()) -> None:
-        """Merge the constants of a graph with those seen in the graphs around it, then go into what it nests."""
+        """Merge the constants of a graph with those seen before them; those that it nests see what is before them."""
         added: list[Hashable] = []
-        for value in _returned_first(graph, (*floating, *_own(graph))):
-            if self.run.exhausted:
-                return
-            tensor = value.constant
-            if tensor is None or (tensor.dtype, tensor.shape) not in self.alike or tensor.dtype is DType.STRING:
-                continue
-            key = _key(tensor)
-            alike = self.seen.setdefault(key, [])
-            first = next((other for other in alike if _same(other, tensor)), None)
-            if first is None:
-                alike.append(value)
-                added.append(key)
-            elif graph.returns not in value.readers:
-                self.replace(graph, first, value)
+        for value in _returned_first(graph, (*floating, *graph.initializers)):
+            self.see(graph, value, added)
         for node in graph.nodes:
+            if node.op == "Constant":
+                self.see(graph, node.result, added)
             for nested in node.graphs:
                 self.merge(nested)
         for key in reversed(added):
             self.seen[key].pop()
+
+    def see(self, graph: Graph, value: Value, added: list[Hashable]) -> None:
+        """Merge a constant with the first of its bytes, or remember it as that."""
+        tensor = value.constant
+        if tensor is None or (tensor.dtype, tensor.shape) not in self.alike or tensor.dtype is DType.STRING:
+            return
+        key = _key(tensor)
+        alike = self.seen.setdefault(key, [])
+        first = next((other for other in alike if _same(other, tensor)), None)
+        if first is None:
+            alike.append(value)
+            added.append(key)
+        elif graph.returns not in value.readers and not self.run.exhausted:
+            self.replace(graph, first, value)
 
     def replace(self, graph: Graph, first: Value, second: Value) -> None:
         """The readers stay out of the log: the same bytes leave types as they are and give no rule a new chance."""
@@ -93,9 +97,9 @@ def _own(graph: Graph) -> list[Value]:
 
 
 def _returned_first(graph: Graph, constants: Sequence[Value]) -> list[Value]:
-    """Those that the graph gives back keep their names, so they come first, but where a node makes them."""
+    """Those that the graph gives back keep their names, so they come first."""
     returned = set(graph.returns.operands)
-    return sorted(constants, key=lambda value: value.producer is not None or value not in returned)
+    return sorted(constants, key=lambda value: value not in returned)
 
 
 def _floating(graph: Graph) -> list[Value]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from planish.ir import Node, Value
 from planish.ir.dim import Shape
+from planish.ir.infer import inferred
 from planish.ir.ops import schema
 from planish.ir.ops.shape import constant_ints
 from planish.ir.ops.table import OPERATORS
+from planish.ir.types import TensorType
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Maybe, Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
@@ -45,6 +47,18 @@ def shape_without(shape: Shape, axes: Collection[int], *, keep: bool) -> Shape:
     return tuple([1 if axis in axes else dim for axis, dim in enumerate(shape) if keep or axis not in axes])
 
 
+def _brought_back(shape: Shape, axes: Collection[int]) -> Shape:
+    """The shape with extents of 1 on these axes, counted in the result."""
+    left = iter(shape)
+    return tuple([1 if axis in axes else next(left) for axis in range(len(shape) + len(axes))])
+
+
+def _inferred_shape(node: Node) -> Shape | None:
+    """By the operands alone: the model may have its own names for the extents of the result."""
+    type = inferred(node)[0]
+    return type.shape if isinstance(type, TensorType) else None
+
+
 def _reduce(m: Match, node: Node, axes: Sequence[int], *, keep: bool) -> Value:
     """Of an axis counted from the back, ONNX Runtime forgets to drop it where the tensor is empty."""
     attributes = {**node.attributes, "keepdims": int(keep)}
@@ -56,12 +70,13 @@ def _reduce(m: Match, node: Node, axes: Sequence[int], *, keep: bool) -> Value:
 @rule(reshape, contract=Contract.EXACT)
 def reduce_reshape(m: Match) -> Value | None:
     """Squeeze(Reduce(x, keepdims=1)) -> Reduce(x, keepdims=0) and back, by Reshape, Flatten and Unsqueeze too"""
-    node, shape, result = m[reduction], m[x].shape, m.root.result.shape
-    axes = reduced_axes(node)
+    node, result = m[reduction], m.root.result.shape
+    axes, shape = reduced_axes(node), node.result.shape
     if axes is None or shape is None or result is None:
         return m.decline("the axes or the rank are not known")
     keep = not node.get_int("keepdims")
-    if shape_without(shape, axes, keep=keep) != result:
+    expected = _brought_back(shape, axes) if keep else shape_without(shape, axes, keep=False)
+    if expected not in (result, _inferred_shape(m.root)):
         return m.decline("it brings other axes back, or drops others, than those that were reduced")
     return _reduce(m, node, axes, keep=keep)
 

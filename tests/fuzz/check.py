@@ -1,0 +1,297 @@
+"""Whether pipelines keep what a random model means: its interface, its results, and their own promise to be done."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
+
+from planish import ir, passes
+from planish.ir import DType
+from planish.passes.manager import RulePass
+from planish.passes.run import Fp
+from planish.runtime.errors import SessionError
+from planish.runtime.session import Feed, Result, Session
+from tests.equivalence import (
+    EXACT_RULES,
+    PLAIN,
+    Array,
+    RefusedError,
+    defaults,
+    differences,
+    inputs_of,
+    op_types,
+)
+from tests.fuzz.noise import Floats, Noise, allowed
+from tests.hostile import Kind, boundaries, hostile
+
+RUNS = 8
+_EXTENTS = (3, 1, 0, 4, 2)
+_KINDS: Sequence[Kind] = ("ordinary", "special", "extreme")
+_SUMS = frozenset(("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "Attention"))
+"""Whose kernel ONNX Runtime chooses by whether an operand is constant, so that the order of the sum may change."""
+APPROXIMATE = frozenset(
+    rule.name
+    for kind in passes.PASSES.values()
+    if issubclass(kind, RulePass)
+    for rule in kind().rules()
+    if rule.contract.name == "APPROXIMATE"
+)
+EVERY_PASS = ",".join(passes.PASSES)
+"""In turn, whether or not a pipeline has them: a second turn may find more to do."""
+_APPROXIMATE_STEP = 1e-3
+_FEW, _MANY = 6, 64
+_AGAIN = 3
+_BUFFERS = "Shape mismatch attempting to re-use buffer"
+"""ONNX Runtime reduces an empty tensor to another shape than it announced, and may then fail on its own memory plan."""
+
+
+class WrongError(AssertionError):
+    """A pipeline broke a model; the message says which and how, `kind` what failures of one cause share."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass
+class Checked:
+    """What came of one model; `fired` counts pairs of pass and rule."""
+
+    runs: int = 0
+    fired: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+
+
+@dataclass
+class Original:
+    """The model as it came: what it gives on each of the inputs that ONNX Runtime takes."""
+
+    proto: onnx.ModelProto
+    fp: Fp
+    feeds: list[dict[str, Feed]] = field(default_factory=list[dict[str, Feed]])
+    results: list[list[Result]] = field(default_factory=list[list[Result]])
+    noises: dict[float | None, Noise] = field(default_factory=dict[float | None, Noise])
+
+    def __post_init__(self) -> None:
+        ops = op_types(self.proto.graph)
+        self.random = any(op.startswith("Random") for op in ops)
+        self.sums = not _SUMS.isdisjoint(ops) or _has_half(self.proto)
+        session = self.session(self.proto)
+        for feeds in feeds_of(self.proto, ordinary=self.fp != "strict"):
+            session = self.session(self.proto) if self.random else session
+            try:
+                results = session.run(feeds)
+            except SessionError:
+                continue
+            if _as_declared(self.proto, results):
+                self.feeds.append(feeds)
+                self.results.append(results)
+        if not self.feeds:
+            raise RefusedError("ONNX Runtime refuses the model on every input")
+
+    def session(self, proto: onnx.ModelProto) -> Session:
+        try:
+            return Session(proto.SerializeToString(), PLAIN)
+        except SessionError as error:
+            raise RefusedError(str(error)) from error
+
+    def repeats(self, feeds: Mapping[str, Feed], expected: Sequence[Result]) -> bool:
+        """Whether the model gives the same again: some kernels of ONNX Runtime leave memory as they find it."""
+        again = [self.session(self.proto).run(feeds) for _ in range(_AGAIN)]
+        return not any(_wrong(results, expected, [None] * len(expected)) for results in again)
+
+    def noise(self, step: float | None) -> Noise:
+        if step not in self.noises:
+            self.noises[step] = Noise(self.proto, step)
+        return self.noises[step]
+
+
+def check(
+    proto: onnx.ModelProto, pipelines: Sequence[str], fp: Fp, told: Callable[[str], None] = lambda _: None
+) -> Checked:
+    """Run each pipeline on the model and hold the results against the model's own.
+
+    told: of each pipeline before it runs, so that someone knows which it was when the process dies.
+    Raises RefusedError for a model that is invalid or that ONNX Runtime cannot run, and WrongError for one that a
+    pipeline breaks.
+    """
+    try:
+        check_model(proto, full_check=True)
+    except Exception as error:  # the checker's own error, and those of shape inference
+        raise RefusedError(f"invalid: {error}") from error
+    try:
+        original = Original(proto, fp)
+    except ir.GraphError as error:
+        raise WrongError(f"a valid model is not loaded: {error}", "loading") from error
+    checked = Checked(runs=len(original.feeds))
+    for pipeline in pipelines:
+        told(pipeline)
+        try:
+            checked.fired.update(attempt(original, pipeline))
+        except WrongError:
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            raise WrongError(f"{pipeline} at fp={fp}: {words}", _without_names(words)) from error
+    return checked
+
+
+def _without_names(words: str) -> str:
+    """An error's message less what differs from model to model."""
+    return re.sub(r"'[^']*'|%\S+|\d+|\[[^]]*\]", "_", words.splitlines()[0])[:120]
+
+
+def attempt(original: Original, pipeline: str) -> Counter[tuple[str, str]]:
+    """The rules that fired, once the result is proven."""
+    graph = ir.load(original.proto)
+    records = passes.run(graph, pipeline, fp=original.fp)
+    fired = Counter((record.name, rewrite.rule) for record in records for rewrite in record.rewrites)
+    after = ir.emit(graph)
+    if not fired:
+        if after.SerializeToString() != original.proto.SerializeToString():
+            raise WrongError(f"{pipeline}: no rewrite, and other bytes", "other bytes")
+        return fired
+    check_model(after, full_check=True)
+    same_interface(original.proto, after, raised=any(record.opset for record in records))
+    rules = {rule for _, rule in fired}
+    wrong = disagreement(original, after, rules)
+    if wrong:
+        culprit = blame(original, pipeline, sum(fired.values()))
+        raise WrongError(f"{pipeline} at fp={original.fp} by {culprit}: {wrong}", f"values by {culprit}")
+    if pipeline != EVERY_PASS:
+        done_at_once(after, pipeline, original.fp)
+    return fired
+
+
+def done_at_once(after: onnx.ModelProto, pipeline: str, fp: Fp) -> None:
+    """Raise WrongError if a second run finds more to do, or writes other bytes."""
+    graph = ir.load(after)
+    more = [rewrite for record in passes.run(graph, pipeline, fp=fp) for rewrite in record.rewrites]
+    if more:
+        kind = f"a second run by {more[0].pass_name}/{more[0].rule}"
+        raise WrongError(f"{pipeline} at fp={fp}: {kind}: {'; '.join(map(str, more[:3]))}", kind)
+    if ir.emit(graph).SerializeToString() != after.SerializeToString():
+        raise WrongError(f"{pipeline} at fp={fp}: a second run writes other bytes", "other bytes")
+
+
+def blame(original: Original, pipeline: str, rewrites: int) -> str:
+    """The pass and the rule whose rewrite is the first after which the results are wrong."""
+    good, bad = 0, rewrites
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        graph, made = limited(original, pipeline, middle)
+        if disagreement(original, ir.emit(graph), {rewrite.rule for rewrite in made}):
+            bad = middle
+        else:
+            good = middle
+    _, made = limited(original, pipeline, bad)
+    last = max(made, key=lambda rewrite: rewrite.number)
+    return f"{last.pass_name}/{last.rule}"
+
+
+def limited(original: Original, pipeline: str, limit: int) -> tuple[ir.Graph, list[passes.Rewrite]]:
+    """The model after so many rewrites, and these."""
+    graph = ir.load(original.proto)
+    records = passes.run(graph, pipeline, fp=original.fp, limit=limit)
+    return graph, [rewrite for record in records for rewrite in record.rewrites]
+
+
+def same_interface(before: onnx.ModelProto, after: onnx.ModelProto, *, raised: bool) -> None:
+    """Inputs, outputs and overridable initializers as they were; opsets too, unless a pass said that it raised one."""
+    assert inputs_of(after) == inputs_of(before), "the inputs are others"
+    assert list(after.graph.output) == list(before.graph.output), "the outputs are others"
+    assert defaults(after) == defaults(before), "the overridable initializers are others"
+    assert raised or list(after.opset_import) == list(before.opset_import), "the opsets are others"
+
+
+def disagreement(original: Original, after: onnx.ModelProto, rules: set[str]) -> str:
+    """In words, where the results are others than the original's; nothing where they agree."""
+    session = Session(after.SerializeToString(), PLAIN)
+    exact = EXACT_RULES.issuperset(rules) and not original.sums
+    step = _APPROXIMATE_STEP if rules & APPROXIMATE else None
+    for feeds, expected in zip(original.feeds, original.results, strict=True):
+        session = Session(after.SerializeToString(), PLAIN) if original.random else session
+        try:
+            found = session.run(feeds)
+        except SessionError as error:
+            if _BUFFERS in str(error):
+                continue
+            raise
+        wrong = _wrong(found, expected, [None] * len(expected))
+        for count in () if exact or not wrong else (_FEW, _MANY):
+            runs = list(original.noise(step).runs(feeds, count))
+            wrong = _wrong(found, expected, allowed(expected, runs))
+            if not wrong:
+                break
+        if wrong and original.repeats(feeds, expected):
+            return f"{'; '.join(wrong[:2])} at {_shown(feeds)}"
+    return ""
+
+
+def _wrong(found: Sequence[Result], expected: Sequence[Result], bounds: Sequence[Floats | None]) -> list[str]:
+    wrong: list[str] = []
+    for place, (result, aim, bound) in enumerate(zip(found, expected, bounds, strict=True)):
+        if bound is not None and isinstance(result, np.ndarray) and isinstance(aim, np.ndarray):
+            told = differences(_settled(result, aim, bound), aim, lambda _, bound=bound: np.atleast_1d(bound))
+        else:
+            told = differences(result, aim)
+        wrong += [f"output {place} {difference}" for difference in told]
+    return wrong
+
+
+def _settled(found: Array, expected: Array, bound: Floats) -> Array:
+    """With the expected element wherever any would do."""
+    same = found.shape == expected.shape and found.dtype == expected.dtype
+    return np.where(np.isinf(bound), expected, found) if same else found
+
+
+def _as_declared(proto: onnx.ModelProto, results: Sequence[Result]) -> bool:
+    """Whether results are of the shapes that the model declares: some kernels give others for empty tensors."""
+    return all(
+        _fits([dim.dim_value if dim.HasField("dim_value") else None for dim in info.type.tensor_type.shape.dim], result)
+        for info, result in zip(proto.graph.output, results, strict=True)
+        if info.type.tensor_type.HasField("shape")
+    )
+
+
+def _fits(dims: Sequence[int | None], result: Result) -> bool:
+    shape = result.shape if isinstance(result, np.ndarray) else ()
+    return len(dims) == len(shape) and all(dim in (None, extent) for dim, extent in zip(dims, shape, strict=True))
+
+
+def feeds_of(proto: onnx.ModelProto, *, ordinary: bool) -> Iterator[dict[str, Feed]]:
+    """RUNS inputs: symbols take unlike extents in turn, 0 and 1 among them, and kinds of numbers change."""
+    infos, optional = inputs_of(proto), defaults(proto)
+    symbols = sorted({dim.dim_param for info in infos for dim in info.type.tensor_type.shape.dim if dim.dim_param})
+    near = boundaries(proto)
+    for turn in range(RUNS):
+        kind = "ordinary" if ordinary else _KINDS[turn % len(_KINDS)]
+        binding = {symbol: _EXTENTS[(turn + 2 * place) % len(_EXTENTS)] for place, symbol in enumerate(symbols)}
+        if turn == RUNS - 1:
+            binding = dict.fromkeys(symbols, 2)
+        feeds: dict[str, Feed] = {}
+        for info in infos:
+            if info.name not in optional or turn % 2:
+                feeds[info.name] = _feed(info, binding, kind, turn, near)
+        yield feeds
+
+
+def _feed(info: onnx.ValueInfoProto, binding: Mapping[str, int], kind: Kind, turn: int, near: Sequence[float]) -> Array:
+    tensor = info.type.tensor_type
+    shape = tuple(binding[dim.dim_param] if dim.dim_param else dim.dim_value for dim in tensor.shape.dim)
+    return hostile(DType(tensor.elem_type), shape, kind, seed=turn + 100 * sum(map(ord, info.name)), near=near)
+
+
+def _has_half(proto: onnx.ModelProto) -> bool:
+    """Whether ONNX Runtime computes some of it in float and rounds between nodes as it likes."""
+    return any(value.dtype is DType.FLOAT16 for node in ir.load(proto).walk() for value in node.results)
+
+
+def _shown(feeds: Mapping[str, Feed]) -> str:
+    arrays = {name: feed for name, feed in feeds.items() if isinstance(feed, np.ndarray)}
+    return str({name: feed.tolist() if feed.size < 12 else feed.shape for name, feed in arrays.items()})[:400]

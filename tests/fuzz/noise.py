@@ -1,0 +1,125 @@
+"""How far rounding may move the results of any model: it is run with every float that a node reads a little off.
+
+Each element of each operand is multiplied by a number of its own within `step` of 1. What rounding does inside of a
+kernel is of that kind: a computed sum is the exact one of terms that are a little off (Higham, Accuracy and Stability
+of Numerical Algorithms, chapter 3), and so are products, quotients and what is folded into weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from planish import ir
+from planish.ir import DType, Graph, Node, Value
+from planish.ir.graph import Attribute
+from planish.runtime.errors import SessionError
+from planish.runtime.session import Feed, Result, Session
+from tests.equivalence import PLAIN
+from tests.hostile import Limits
+
+Floats = NDArray[np.float64]
+Array = NDArray[np.generic]
+
+_AROUND_ONE = frozenset(
+    (
+        *("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LogSoftmax", "Mish", "ReduceLogSum", "ReduceLogSumExp"),
+        *("Selu", "Softplus", "Log"),
+    )
+)
+"""Operators that work out 1 plus or minus something inside, so that a result near 0 is good to the last bit of 1."""
+_OPSET = 21  # ONNX Runtime has no RandomUniformLike of a later one
+_STEPS = 4.0
+"""Of the last bit, that an operand is off at most."""
+_FACTOR = 4.0
+_OWN = 16.0
+"""Steps of the last bit that a result may be off whatever the noise shows."""
+_FLOATS = (DType.FLOAT, DType.DOUBLE, DType.FLOAT16)
+_AS_GIVEN = frozenset(("Dropout", "Resize", "Range", "QuantizeLinear", "DequantizeLinear", "Less", "Greater", "Equal"))
+"""Operators whose operands say what to do, or turn a rounding into a jump."""
+
+
+class Noise:
+    """A model that gives other results on each run."""
+
+    def __init__(self, proto: onnx.ModelProto, step: float | None = None) -> None:
+        """step: how far each operand is off; by default a few steps of its last bit."""
+        graph = ir.load(proto)
+        graph.opset_imports[""] = min(graph.opset_imports[""], _OPSET)
+        self._seed = 0
+        for node in list(graph.walk()):
+            if node.op not in _AS_GIVEN:
+                self._disturb(node, step)
+        for body in (graph, *_bodies(graph)):
+            self._disturb(body.returns, step)
+        self._session = Session(ir.emit(graph).SerializeToString(), PLAIN)
+
+    def _disturb(self, node: Node, step: float | None) -> None:
+        for position, operand in enumerate(node.operands):
+            if operand is not None and node.graph is not None and operand.dtype in _FLOATS:
+                node.graph.set_operand(node, position, self._off(node, operand, step))
+
+    def _off(self, node: Node, operand: Value, step: float | None) -> Value:
+        """operand * (1 + noise) + (noise of the least numbers, by its sign, so that 0 stays 0)"""
+        dtype = operand.dtype or DType.FLOAT
+        limits = Limits.of(dtype)
+        off = _STEPS * limits.epsilon if step is None else step
+        scaled = self._add(node, "Mul", (operand, self._noise(node, operand, 1 - off, 1 + off)))
+        sign = self._add(node, "Sign", (operand,))
+        least = self._noise(node, operand, -_STEPS * limits.subnormal, _STEPS * limits.subnormal)
+        moved = self._add(node, "Add", (scaled, self._add(node, "Mul", (sign, least))))
+        if operand.producer is not None and operand.producer.op in _AROUND_ONE:
+            moved = self._add(node, "Add", (moved, self._noise(node, operand, -off, off)))
+        return moved
+
+    def _noise(self, node: Node, like: Value, low: float, high: float) -> Value:
+        self._seed += 1
+        dtype = DType.DOUBLE if like.dtype is DType.DOUBLE else DType.FLOAT
+        attributes = {"low": low, "high": high, "seed": float(self._seed), "dtype": int(dtype)}
+        noise = self._add(node, "RandomUniformLike", (like,), attributes)
+        return self._add(node, "Cast", (noise,), {"to": int(DType.FLOAT16)}) if like.dtype is DType.FLOAT16 else noise
+
+    def _add(
+        self, node: Node, op: str, operands: Sequence[Value], attributes: Mapping[str, Attribute] | None = None
+    ) -> Value:
+        new = Node(op, operands, attributes)
+        assert node.graph is not None
+        node.graph.insert(new, before=node)
+        new.result.type = operands[0].type
+        return new.result
+
+    def runs(self, feeds: Mapping[str, Feed], count: int) -> Iterator[list[Result]]:
+        """The results of so many runs, less those that fail."""
+        for _ in range(count):
+            try:
+                yield self._session.run(feeds)
+            except SessionError:
+                continue
+
+
+def _bodies(graph: Graph) -> Iterator[Graph]:
+    for node in graph.walk():
+        yield from node.graphs
+
+
+def allowed(plain: Sequence[Result], runs: Sequence[Sequence[Result]]) -> list[Floats | None]:
+    """For each result, how far each element may be off; infinitely where it is not finite in every run."""
+    return [_allowed(result, [run[place] for run in runs]) for place, result in enumerate(plain)]
+
+
+def _allowed(result: Result, others: Sequence[Result]) -> Floats | None:
+    if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
+        return None
+    wide, limits = result.astype(np.float64), Limits.of(DType.of(result))
+    spread = np.where(np.isfinite(wide), 0.0, np.inf)
+    for other in others:
+        if isinstance(other, np.ndarray) and other.shape == result.shape:
+            with np.errstate(invalid="ignore"):
+                off = np.abs(other.astype(np.float64) - wide)
+            spread = np.maximum(spread, np.where(np.isfinite(off), off, np.inf))
+    with np.errstate(invalid="ignore"):
+        own = _OWN * np.maximum(limits.epsilon * np.abs(wide), limits.normal)
+    return _FACTOR * spread + np.where(np.isfinite(own), own, np.inf)
