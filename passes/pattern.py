@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import overload
 
 from planish.ir import Node, Value
@@ -57,7 +57,7 @@ class Op:
     test of the node that is made first. An empty `ops` stands for every operator.
     """
 
-    __slots__ = ("_wants_constant", "commutes", "operands", "ops", "shared", "where")
+    __slots__ = ("_inner", "_wants_constant", "commutes", "operands", "ops", "shared", "where")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Op:
         self.shared = shared
         self.where = where
         self._wants_constant = any(isinstance(part, Const) for part in self.operands or ())
+        self._inner = tuple([part.ops for part in self.operands or () if isinstance(part, Op) and part.ops])
 
     def may_match(self, node: Node) -> bool:
         """A quick test of a node whose operator is right; most places fail here, before anything is bound."""
@@ -85,14 +86,26 @@ class Op:
         if len(operands) > len(parts):
             return False
         if self.commutes:
-            return not self._wants_constant or any(o is not None and o.constant is not None for o in operands)
+            if self._wants_constant and not any(o is not None and o.constant is not None for o in operands):
+                return False
+            makers = [o.producer.op for o in operands if o is not None and o.producer is not None]
+            return not any(ops.isdisjoint(makers) for ops in self._inner)
         for operand, part in zip(operands, parts, strict=False):
             if part.__class__ is Const:
                 if operand is None or operand.constant is None:
                     return False
-            elif part.__class__ is Op and (operand is None or operand.producer is None):
-                return False
+            elif isinstance(part, Op):
+                if operand is None or operand.producer is None:
+                    return False
+                if part.ops and operand.producer.op not in part.ops:
+                    return False
         return True
+
+    def may_stand_among(self, ops: Container[str]) -> bool:
+        """Whether a graph with these operators may hold the picture: a quick test of a whole graph."""
+        if self.ops and not any(op in ops for op in self.ops):
+            return False
+        return all(part.may_stand_among(ops) for part in self.operands or () if isinstance(part, Op))
 
     @property
     def depth(self) -> int:

@@ -141,7 +141,11 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
     start: the nodes to look at first; None means all.
     """
     driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
-    driver.drive(driver.interesting(graph.walk() if start is None else driver.around(start)))
+    if start is not None:
+        driver.drive(driver.interesting(driver.around(start)))
+        return
+    driver.expect(run.operators_of(graph))
+    driver.drive(graph.walk() if driver.everywhere else run.nodes_of(graph, driver.by_op))
 
 
 def trial(rule: Rule, match: Match) -> None:
@@ -158,12 +162,22 @@ class _Driver:
     def __init__(self, rules: Sequence[Rule], run: Run) -> None:
         self.run = run
         self.opsets = Opsets(run.kernels, run.newest_opset)
-        self.everywhere = tuple(rule for rule in rules if not rule.pattern.ops)
+        self.rules = tuple(rules)
+        self.worklist: dict[Node, None] = {}
+        self.present: set[str] | None = None
+        self.arm(self.rules)
+
+    def arm(self, rules: Sequence[Rule]) -> None:
+        self.everywhere = tuple([rule for rule in rules if not rule.pattern.ops])
         self.by_op: dict[str, tuple[Rule, ...]] = {}
         for op in {op for rule in rules for op in rule.pattern.ops}:
-            self.by_op[op] = tuple(rule for rule in rules if not rule.pattern.ops or op in rule.pattern.ops)
-        self.reach = max((rule.pattern.depth for rule in rules), default=1)
-        self.worklist: dict[Node, None] = {}
+            self.by_op[op] = tuple([rule for rule in rules if not rule.pattern.ops or op in rule.pattern.ops])
+        self.reach = max([rule.pattern.depth for rule in rules], default=1)
+
+    def expect(self, ops: Iterable[str]) -> None:
+        """Leave out the rules whose pictures need an operator that the graph lacks, until a rewrite makes one."""
+        self.present = set(ops)
+        self.arm([rule for rule in self.rules if rule.pattern.may_stand_among(self.present)])
 
     def interesting(self, nodes: Iterable[Node]) -> Iterable[Node]:
         """The nodes whose operator some rule's root has."""
@@ -235,6 +249,8 @@ class _Driver:
         for node in match.created:
             if node.source is None:
                 node.origin = sources
+        if self.present is not None and not self.present.issuperset([node.op for node in match.created]):
+            self.expect(self.present.union(node.op for node in match.created))
         affected: dict[Node, None] = dict.fromkeys(match.created)
         for old, new in pairs:
             if not new.name:
@@ -266,10 +282,14 @@ class _Driver:
     def around(self, nodes: Iterable[Node]) -> dict[Node, None]:
         """Some nodes, and every one from which a picture can reach them."""
         found: dict[Node, None] = {}
-        front = list(nodes)
+        front: Iterable[Node] = nodes
         for _ in range(self.reach):
             found.update(dict.fromkeys(front))
-            front = list(dict.fromkeys(user for node in front for result in node.results for user in result.users))
+            further: dict[Node, None] = {}
+            for node in front:
+                for result in node.results:
+                    further.update(dict.fromkeys(result.readers))
+            front = further
         return found
 
 

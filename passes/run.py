@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from planish.ir import Node
+from planish.ir import Graph, Node
 from planish.ir.dim import Dim
 from planish.passes.kernels import Kernels, cpu
 
@@ -44,6 +47,25 @@ class Run:
     """Every node that a rewrite made or changed the operands of, in order."""
     equal: dict[str, Dim] = field(default_factory=dict[str, Dim])
     """Made-up names of extents that rewrites showed to be other extents, not replaced yet."""
+
+    _places: dict[str, list[tuple[int, Node]]] = field(default_factory=dict[str, list[tuple[int, Node]]], repr=False)
+    _placed: tuple[Graph, int] | None = field(default=None, repr=False)
+
+    def operators_of(self, graph: Graph) -> Collection[str]:
+        """The operators of a graph and of those nested in it."""
+        if self._placed != (graph, graph.root.version):
+            self._places = {}
+            for place, node in enumerate(graph.walk()):
+                self._places.setdefault(node.op, []).append((place, node))
+            self._placed = (graph, graph.root.version)
+        return self._places
+
+    def nodes_of(self, graph: Graph, ops: Iterable[str]) -> list[Node]:
+        """The nodes with one of these operators, in order, those of nested graphs behind their owner."""
+        present = self.operators_of(graph)
+        lists = [self._places[op] for op in ops if op in present]
+        found = lists[0] if len(lists) == 1 else sorted(chain.from_iterable(lists), key=itemgetter(0))
+        return [node for _, node in found]
 
     @property
     def exhausted(self) -> bool:

@@ -1,4 +1,4 @@
-"""How the time of load, `simplify,fuse` and emit grows with the graph.
+"""How the time of load, `deploy` and emit grows with the graph.
 
     python tests/bench/scale.py [--layers 500 2500] [--repeats 3]
 
@@ -102,7 +102,7 @@ def measure(path: Path) -> dict[str, float]:
     start = time.perf_counter()
     graph = ir.load(path)
     loaded, before = time.perf_counter(), len(graph)
-    records = passes.run(graph, "simplify,fuse")
+    records = passes.run(graph, "deploy")
     rewritten = time.perf_counter()
     proto = ir.emit(graph)
     emitted = time.perf_counter()
