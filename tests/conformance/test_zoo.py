@@ -105,7 +105,7 @@ def test_a_second_run_changes_nothing(name: str, cache: Path) -> None:
     path = path_of(name, cache)
     after, records = optimized(path)
     check_model(after, full_check=True)
-    same_interface(onnx.ModelProto.FromString(path.read_bytes()), after)
+    same_interface(onnx.ModelProto.FromString(path.read_bytes()), after, opset=False)
     unchanged_by(after, PIPELINE)
     assert records[-1].nodes_after <= records[0].nodes_before
 
