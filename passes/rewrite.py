@@ -141,11 +141,11 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node]
     start: the nodes to look at first; None means all.
     """
     driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
-    if start is not None:
-        driver.drive(driver.interesting(driver.around(start)))
-        return
     driver.expect(run.operators_of(graph))
-    driver.drive(graph.walk() if driver.everywhere else run.nodes_of(graph, driver.by_op))
+    if start is not None:
+        driver.drive(driver.interesting(driver.around(start)) if driver.by_op or driver.everywhere else ())
+    else:
+        driver.drive(graph.walk() if driver.everywhere else run.nodes_of(graph, driver.by_op))
 
 
 def trial(rule: Rule, match: Match) -> None:
