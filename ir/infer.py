@@ -135,35 +135,48 @@ def _age(dim: Dim) -> int:
 def replace_extents(graph: Graph, equal: Mapping[str, Dim]) -> list[Node]:
     """Write known extents for made-up ones in all types of a graph; the nodes whose results' types changed."""
     changed: list[Node] = []
+    known: dict[Dim, Dim] = {}
     for node in graph.walk():
         inputs = [value for nested in node.graphs for value in nested.inputs]
-        news = [_replace(value, equal) for value in (*node.results, *inputs)]
+        news = [_replace(value, equal, known) for value in (*node.results, *inputs)]
         if True in news:
             changed.append(node)
     return changed
 
 
-def _replace(value: Value, equal: Mapping[str, Dim]) -> bool:
+def _replace(value: Value, equal: Mapping[str, Dim], known: dict[Dim, Dim]) -> bool:
     news = False
     if isinstance(value.type, TensorType) and value.type.shape is not None:
-        shape = _replaced(value.type.shape, equal)
+        shape = _replaced(value.type.shape, equal, known)
         if shape != value.type.shape:
             value.type, news = TensorType(value.type.dtype, shape), True
     if value.elements is not None:
-        elements = _replaced(value.elements, equal)
+        elements = _replaced(value.elements, equal, known)
         if elements != value.elements:
             value.elements, news = elements, True
     return news
 
 
-def _replaced(dims: tuple[Dim, ...], equal: Mapping[str, Dim]) -> tuple[Dim, ...]:
-    """Until none of the names is left, as one may stand for another."""
+def _replaced(dims: tuple[Dim, ...], equal: Mapping[str, Dim], known: dict[Dim, Dim]) -> tuple[Dim, ...]:
+    """`known` keeps what became of each extent."""
+    found: list[Dim] = []
+    for dim in dims:
+        if isinstance(dim, int):
+            found.append(dim)
+            continue
+        if dim not in known:
+            known[dim] = _without(dim, equal)
+        found.append(known[dim])
+    return tuple(found)
+
+
+def _without(dim: Dim, equal: Mapping[str, Dim]) -> Dim:
+    """The extent without the names, one of which may stand for another."""
     for _ in equal:
-        found = tuple([dim if isinstance(dim, int) else dim.substitute(equal) for dim in dims])
-        if found == dims:
+        if isinstance(dim, int) or equal.keys().isdisjoint(dim.symbols()):
             break
-        dims = found
-    return dims
+        dim = dim.substitute(equal)
+    return dim
 
 
 def check(node: Node) -> None:

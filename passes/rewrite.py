@@ -23,6 +23,8 @@ from planish.passes.pattern import Bindings, Op
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
+_FEW = 256
+"""Nodes that are looked at sooner than the operators of the whole graph are listed."""
 Replacement = Value | tuple[Value, ...] | None
 Pair = tuple[Value, Value]
 """A value and what replaces it."""
@@ -135,13 +137,14 @@ class Match(Bindings):
         return nested.outputs
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Iterable[Node] | None = None) -> None:
+def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node] | None = None) -> None:
     """Fire the rules wherever they match, in this graph and those nested in it, until none does.
 
     start: the nodes to look at first; None means all.
     """
     driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
-    driver.expect(run.operators_of(graph))
+    if start is None or len(start) > _FEW:
+        driver.expect(run.operators_of(graph))
     if start is not None:
         driver.drive(driver.interesting(driver.around(start)) if driver.by_op or driver.everywhere else ())
     else:

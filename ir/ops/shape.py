@@ -18,9 +18,8 @@ from planish.ir.types import Array, DType, TensorType, Type
 
 Arrays = Sequence[Array | None]
 Types = Sequence[Type | None]
-_MATRIX = 2
-_LARGE, _STRIP = 1 << 14, 32
-"""Elements from which on a matrix is transposed in strips of so many rows, which stay in the cache."""
+_LARGE = 1 << 14
+"""Elements from which on a transposed constant stays a view of the one that it is made of until it is written."""
 
 
 def normalize_axis(node: Node, axis: int, rank: int) -> int:
@@ -213,12 +212,7 @@ def _fold_transpose(node: Node, arrays: Arrays) -> Sequence[Array] | None:
     if arrays[0] is None:
         return None
     turned = arrays[0].transpose(node.get_ints("perm") or None)
-    if turned.ndim != _MATRIX or turned.size < _LARGE:
-        return [np.asarray(turned, order="C")]
-    result = np.empty(turned.shape, turned.dtype)
-    for start in range(0, turned.shape[1], _STRIP):
-        result[:, start : start + _STRIP] = turned[:, start : start + _STRIP]
-    return [result]
+    return [turned if turned.size >= _LARGE else np.asarray(turned, order="C")]
 
 
 def _infer_expand(node: Node) -> Types:
