@@ -95,7 +95,7 @@ TOOLS: Mapping[str, Tool] = {
     "ort-all": Tool("import onnxruntime", _ORT.format(level="ORT_ENABLE_ALL")),
     PLANISH: Tool(
         "from planish import ir, passes",
-        "graph = ir.load(source)\npasses.run(graph, 'simplify,fuse')\nir.save(graph, target)",
+        "graph = ir.load(source)\npasses.run(graph, 'deploy')\nir.save(graph, target)",
     ),
 }
 _CHILD = """
