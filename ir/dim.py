@@ -289,7 +289,10 @@ def _cancel(monomial: Monomial, divisor: Monomial) -> Monomial | None:
 def _bind(atom: Atom, binding: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return binding[atom.key] if atom.key in binding else Expr({(atom,): 1})
-    return floor_div(_substitute(atom.numerator, binding), _substitute(atom.denominator, binding))
+    denominator = _substitute(atom.denominator, binding)
+    if denominator == 0:  # a share of an empty tensor, which no operator works out
+        return Expr({(atom,): 1})
+    return floor_div(_substitute(atom.numerator, binding), denominator)
 
 
 def _substitute(dim: Dim, binding: Mapping[str, Dim]) -> Dim:

@@ -213,8 +213,7 @@ _FUSED: tuple[Stage, ...] = (
     RemoveDeadNodes(),
     Fixpoint(_FUSE),
     FuseScaleShift(),
-    MergeDuplicateConstants(),
-    MergeCommonSubexpressions(),
+    Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
     RemoveDeadNodes(),
 )
 

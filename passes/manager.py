@@ -174,7 +174,8 @@ class _Turns:
         self.stages = manager.stages
         self.state = Run(manager.fp, manager.limit, manager.kernels, manager.newest_opset)
         self.records: dict[tuple[int, ...], PassRecord] = {}
-        self.seen: dict[tuple[int, ...], int] = {}
+        self.seen: dict[Pass, int] = {}
+        """How much of the log each pass has looked at, wherever in the pipeline it stands."""
         self.left: dict[Pass, int] = {}
         """The version of the graph as each pass last left it: a second run on that would change nothing."""
         self.nodes = 0
@@ -200,10 +201,10 @@ class _Turns:
         return total
 
     def turn(self, stage: Pass, graph: Graph, place: tuple[int, ...]) -> int:
-        """One turn of a pass, over what changed since its last turn at this place."""
+        """One turn of a pass, over what changed since its last turn."""
         state = self.state
         record = self.records.setdefault(place, PassRecord(stage.name, nodes_before=self.nodes, nodes_after=self.nodes))
-        start = _still_there(state.log[self.seen[place] :]) if place in self.seen else None
+        start = _still_there(state.log[self.seen[stage] :]) if stage in self.seen else None
         if state.exhausted or (start is not None and not start) or self.left.get(stage) == graph.version:
             return 0
         wanted = [instrument.before(stage.name, graph) for instrument in self.instruments]
@@ -212,10 +213,12 @@ class _Turns:
         began, done, opset = time.perf_counter(), len(state.rewrites), graph.opset_imports.get("")
         self.guarded(stage, graph, start)
         record.seconds += time.perf_counter() - began
-        if graph.opset_imports.get("") != opset:
+        if graph.opset_imports.get("") != opset:  # newer forms give every pass a new chance
             record.opset = graph.opset_imports[""]
+            self.seen.clear()
+            self.left.clear()
         made = state.rewrites[done:]
-        self.seen[place] = len(state.log)
+        self.seen[stage] = len(state.log)
         self.left[stage] = graph.version
         if made:
             nodes = node_count(graph)

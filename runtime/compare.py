@@ -73,6 +73,8 @@ def compare(
     with ExitStack() as stack:
         paths = _at_paths(stack, a, b)
         graph, other = ir.load(paths[0], functions="inline"), ir.load(paths[1])
+        paths = _repaired(stack, paths[0], graph), _repaired(stack, paths[1], other)
+        repairs = (*(f"A: {note}" for note in graph.notes), *(f"B: {note}" for note in other.notes))
         report = CompareReport(
             a=_label(a, "A"),
             b=_label(b, "B"),
@@ -83,7 +85,7 @@ def compare(
             bindings=(),
             outputs=(),
             runs=(),
-            notes=(),
+            notes=repairs,
             latency=None,
             seconds=time.perf_counter() - begin,
         )
@@ -95,7 +97,7 @@ def compare(
         comparison = _Comparison(host, paths, feeds, folder, target=target, exact=exact, progress=progress)
         found = tuple(feeds.complete(binding) for binding in bindings) or comparison.search()
         runs = comparison.run(found, 1.0 if latency_seconds is None else _TIMING)
-        notes = comparison.judge.notes()
+        notes = (*repairs, *comparison.judge.notes())
         if not bindings and feeds.symbols.names and len(found) < WANTED:
             notes = (*notes, f"no more than {len(found)} bindings of the symbolic dims were found that A accepts")
         latency = None if latency_seconds is None else comparison.time(runs, latency_seconds)
@@ -262,6 +264,15 @@ def _at_paths(stack: ExitStack, a: Model, b: Model) -> tuple[Path, Path]:
         else:
             paths.append(Path(model))
     return paths[0], paths[1]
+
+
+def _repaired(stack: ExitStack, path: Path, graph: Graph) -> Path:
+    """The file of a model, or of what loading made of one that is not valid as it is."""
+    if not graph.notes:
+        return path
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-compare-")))
+    ir.save(graph, folder / path.name)
+    return folder / path.name
 
 
 def _label(model: Model, name: str) -> str:

@@ -106,9 +106,9 @@ def test_every_pipeline_is_written_out_and_read_back(name: str) -> None:
             "fixpoint<3>(fuse-conv-bn,fixpoint<1>(fuse-gemm-bn))",
             (Fixpoint((FuseConvBn(), Fixpoint((FuseGemmBn(),), 1)), 3),),
         ),
-        ("fuse{only=gemm-bn}", (Fixpoint((FuseGemmBn(),)),)),
-        ("fuse{only=conv-bn|fuse-conv-affine}", (Fixpoint((FuseConvBn(), FuseConvAffine())),)),
-        ("fuse{only=conv-*,skip=*transpose*|*-bn}", (Fixpoint((FuseConvAffine(),)),)),
+        ("fuse{only=gemm-bn}", (Fixpoint((FuseGemmBn(),)),) * 2),
+        ("fuse{only=conv-bn|fuse-conv-affine}", (Fixpoint((FuseConvBn(), FuseConvAffine())),) * 2),
+        ("fuse{only=conv-*,skip=*transpose*|*-bn}", (Fixpoint((FuseConvAffine(),)),) * 2),
     ],
 )
 def test_texts(text: str, expected: tuple[Stage, ...]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import parser
 
 from planish import ir, passes, runtime
 from planish.ir import Builder, DType, Graph, GraphError, SequenceType, TensorType
@@ -234,3 +235,14 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(GraphError, match=r"text\.onnx"):
         runtime.compare(tmp_path / "text.onnx", interface())
+
+
+def test_a_model_that_is_repaired_at_load(tmp_path: Path) -> None:
+    """ONNX Runtime refuses a name that two nodes define; what it was taken for is compared, and the report says so."""
+    text = "g (float[2] x) => (float[2] t) { t = Neg (x) a = Exp (t) t = Add (a, t) }"
+    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    (tmp_path / "a.onnx").write_bytes(proto.SerializeToString())
+    ir.save(ir.load(tmp_path / "a.onnx"), tmp_path / "b.onnx")
+    report = runtime.compare(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert report.equal, report.reason
+    assert report.notes[0].startswith("A: value 't' was defined 2 times")
