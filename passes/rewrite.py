@@ -283,9 +283,13 @@ class _Driver:
         self.worklist.update(self.around(front))
 
     def around(self, nodes: Iterable[Node]) -> dict[Node, None]:
-        """Some nodes, and every one from which a picture can reach them."""
-        found: dict[Node, None] = {}
-        front: Iterable[Node] = nodes
+        """Some nodes, every one from which a picture can reach them, and those that make what they read.
+
+        The last because some rules ask who reads a result.
+        """
+        front: Iterable[Node] = list(nodes)
+        operands = [operand for node in front for operand in node.operands if operand is not None]
+        found = dict.fromkeys([operand.producer for operand in operands if operand.producer is not None])
         for _ in range(self.reach):
             found.update(dict.fromkeys(front))
             further: dict[Node, None] = {}

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from planish.ir import Graph, Node, Value
+from planish.ir import Node, Value
 from planish.ir.graph import constant
 from planish.ir.ops.indexing import slice_bounds
 from planish.ir.ops.shape import normalize_axis
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op, Var
-from planish.passes.rewrite import Contract, Match, Rule, rewrite, rule
-from planish.passes.run import Run
+from planish.passes.rewrite import Contract, Match, Rule, rule
 
 x = Var("x")
 _ELEMENTWISE = frozenset((
@@ -107,10 +106,3 @@ class MoveSplits(RulePass):
 
     def rules(self) -> Sequence[Rule]:
         return (split_last,)
-
-    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
-        """What reads a Split may have changed, and not the Split itself."""
-        if start is not None:
-            before = [operand.producer for node in start for operand in node.operands if operand is not None]
-            start = [*start, *(node for node in before if node is not None and node.op == "Split")]
-        rewrite(graph, self.rules(), run, start)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from planish.ir import DType, Node, Value
-from planish.ir.dim import Dim
+from planish.ir.dim import Dim, is_positive
 from planish.ir.ops.broadcast import broadcasts_to
 from planish.ir.ops.indexing import slice_bounds
 from planish.ir.ops.shape import constant_ints
@@ -189,7 +189,20 @@ def reduce_one(m: Match) -> Value | None:
     dtype = m.root.result.dtype
     if dtype is None or (m.root.op not in ("ReduceMax", "ReduceMin") and not _keeps_one(dtype, m.root.op)):
         return None
-    return _without_axes(m)
+    return m.decline(_MENDS) if _mends(m.root) else _without_axes(m)
+
+
+_MENDS = "it mends the reduction before it: ONNX Runtime forgets one of an empty tensor along an axis from behind"
+
+
+def _mends(node: Node) -> bool:
+    """Whether the operand may be such a reduction's, of the extents that were there before."""
+    before = None if node.operands[0] is None else node.operands[0].producer
+    if before is None or before.op not in _REDUCTIONS or before.operands[0] is None:
+        return False
+    axes, shape = constant_ints(before.operand(1)), before.operands[0].shape
+    from_behind = axes is None or any(axis < 0 for axis in axes)
+    return from_behind and (shape is None or not all(is_positive(dim) for dim in shape))
 
 
 def _keeps_one(dtype: DType, op: str) -> bool:
@@ -208,7 +221,7 @@ def sum_of_one(m: Match) -> Value | None:
     dtype = m.root.result.dtype
     if dtype is None or not dtype.is_float:
         return m.decline("a runtime may work long integers out in double")
-    return _without_axes(m)
+    return m.decline(_MENDS) if _mends(m.root) else _without_axes(m)
 
 
 def _without_axes(m: Match) -> Value | None:
