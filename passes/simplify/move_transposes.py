@@ -236,7 +236,8 @@ def _join_below(m: Match, *, exact: bool) -> Value | None:
     if parts is None or operands is None or any(plan.explicit for plan in operands.values()):
         return m.decline("the operands are not all constant or transposed alike")
     back = not node.result.has_one_use and any(_undoes(user, node, order) for user in node.result.users)
-    if len(above) + back < 2:
+    met = sum(plan.kind == "behind a Transpose" for plan in operands.values())
+    if min(len(above), met) + back < 2:
         return m.decline("no Transpose is spared by moving this one down")
     if node.op != "Concat" and all(transpose.result.shape != node.result.shape for transpose in above):
         return m.decline("the result may be larger than what is transposed now")
