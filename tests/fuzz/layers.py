@@ -210,7 +210,21 @@ def space_to_depth(w: Writer) -> None:
     w.make("DepthToSpace", x, attributes={"blocksize": 2})
 
 
+def decoder(w: Writer) -> None:
+    """Transposed convolutions whose windows touch, or overlap by one, with activations between, as decoders end."""
+    x = image(w)
+    for _ in range(w.choose((1, 2))):
+        channels, results, kernel = known(x, 1), w.choose((1, 2)), w.choose((2, 2, 3))
+        operands = [x, w.weight(channels, results, kernel, kernel), *((w.weight(results),) if w.often(50) else ())]
+        stride = kernel if w.often(85) else 2
+        x = w.b.node("ConvTranspose", operands, {"strides": (stride, stride)})
+        if w.often(60):
+            x = w.node(w.choose(("Relu", "Sigmoid", "LeakyRelu", "Tanh")), x)
+        x = w.keep(x) if w.often(20) else x
+    w.keep(x)
+
+
 LAYERS: Sequence[Move] = (
-    conv, batch_norm, affine_chain, affine_chain, affine_chain, matmul, linear, linear, parallel_linear, product,
-    gemm_of_transposed, pool, padded_conv, layer_norm, instance_norm, resize, space_to_depth,
+    conv, decoder, batch_norm, affine_chain, affine_chain, affine_chain, matmul, linear, linear, parallel_linear,
+    product, gemm_of_transposed, pool, padded_conv, layer_norm, instance_norm, resize, space_to_depth,
 )  # fmt: skip
