@@ -129,12 +129,13 @@ def _homogeneous(node: Node, spread: Spread) -> bool:
 
 
 def _average(node: Node, spread: Spread) -> bool:
-    """A window over zeros that count mixes the shift with them."""
+    """A window over zeros that count, or over the edge, mixes the shift with them."""
     if not _keeps_channels(node, spread):
         return False
     if not np.any(spread.shift) or node.op == "GlobalAveragePool":
         return True
-    return node.get_str("auto_pad") in ("NOTSET", "VALID") and not any(node.get_ints("pads") or ())
+    padded = node.get_str("auto_pad") not in ("NOTSET", "VALID") or any(node.get_ints("pads") or ())
+    return not padded and not node.get_int("ceil_mode")
 
 
 def _maximum(node: Node, spread: Spread) -> bool:

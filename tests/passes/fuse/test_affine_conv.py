@@ -83,6 +83,7 @@ PATHS = {
     "r = MaxPool<kernel_shape = [2, 2], pads = [0, 1, 0, 0]>(a)": "positive",
     "r = AveragePool<kernel_shape = [2, 2]>(a)": "affine",
     "r = AveragePool<kernel_shape = [2, 2], pads = [0, 1, 0, 1]>(a)": "scale",
+    "r = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(a)": "scale",
     "r = AveragePool<kernel_shape = [2, 2], pads = [0, 1, 0, 1], count_include_pad = 1>(a)": "scale",
     "r = GlobalAveragePool(a)": "affine",
 }
