@@ -142,11 +142,13 @@ def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node]
 
     start: the nodes to look at first; None means all.
     """
-    driver = _Driver([rule for rule in rules if run.allows(rule.contract.name)], run)
-    if start is None or len(start) > _FEW:
-        driver.expect(run.operators_of(graph))
+    allowed = [rule for rule in rules if run.allows(rule.contract.name)]
+    few = start is not None and len(start) <= _FEW
+    driver = _Driver(allowed, run, None if few else run.operators_of(graph))
+    if not driver.by_op and not driver.everywhere:
+        return
     if start is not None:
-        driver.drive(driver.interesting(driver.around(start)) if driver.by_op or driver.everywhere else ())
+        driver.drive(driver.interesting(driver.around(start)))
     else:
         driver.drive(graph.walk() if driver.everywhere else run.nodes_of(graph, driver.by_op))
 
@@ -162,13 +164,17 @@ def trial(rule: Rule, match: Match) -> None:
 
 
 class _Driver:
-    def __init__(self, rules: Sequence[Rule], run: Run) -> None:
+    def __init__(self, rules: Sequence[Rule], run: Run, present: Iterable[str] | None = None) -> None:
+        """present: the operators of the graph, where they are known."""
         self.run = run
         self.opsets = Opsets(run.kernels, run.newest_opset)
         self.rules = tuple(rules)
         self.worklist: dict[Node, None] = {}
         self.present: set[str] | None = None
-        self.arm(self.rules)
+        if present is None:
+            self.arm(self.rules)
+        else:
+            self.expect(present)
 
     def arm(self, rules: Sequence[Rule]) -> None:
         self.everywhere = tuple([rule for rule in rules if not rule.pattern.ops])
