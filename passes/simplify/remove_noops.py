@@ -198,7 +198,7 @@ _MENDS = "it mends the reduction before it: ONNX Runtime forgets one of an empty
 def _mends(node: Node) -> bool:
     """Whether the operand may be such a reduction's, of the extents that were there before."""
     before = None if node.operands[0] is None else node.operands[0].producer
-    if before is None or before.op not in _REDUCTIONS or before.operands[0] is None:
+    if before is None or not before.op.startswith("Reduce") or before.operands[0] is None:
         return False
     axes, shape = constant_ints(before.operand(1)), before.operands[0].shape
     from_behind = axes is None or any(axis < 0 for axis in axes)
