@@ -33,7 +33,7 @@ class _Shifted(NamedTuple):
 def softmax(m: Match) -> Value | None:
     """e = Exp(x - ReduceMax(x)); e / ReduceSum(e) -> Softmax(x)
 
-    Or e = Exp(x). Along one axis. An element differs by as many of its roundings as |x - ReduceMax(x)| and the number
+    Along one axis. An element differs by as many of its roundings as |x - ReduceMax(x)| and the number
     of terms come to.
     """
     found = _ratio(m.root, m.graph)
@@ -51,7 +51,9 @@ def softmax(m: Match) -> Value | None:
         if shifted is None or other is None or (shifted.x, shifted.axes) != (other.x, other.axes):
             return m.decline("the exponentials that are divided and summed are not the same")
         data, nodes = shifted.x, (*nodes, *shifted.nodes, *other.nodes)
-    elif shifted is not None and _is_read_by(data, nodes):
+    elif shifted is None:
+        return m.decline("without the maximum taken off first the exponentials overflow where those of Softmax do not")
+    elif _is_read_by(data, nodes):
         data, nodes = shifted.x, (*nodes, *shifted.nodes)
     if not claim(m, nodes):
         return None

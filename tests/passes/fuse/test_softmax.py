@@ -24,7 +24,6 @@ SPELLINGS = {
     "by hand": f"{LESS}  e = Exp(z)  t = ReduceSum(e, last)  y = Div(e, t)",
     "everything twice": f"{LESS}  e = Exp(z)  g2 = ReduceMax(x, last)  z2 = Sub(x, g2)  e2 = Exp(z2)"
     "  t = ReduceSum(e2, last)  y = Div(e, t)",
-    "without the maximum": "e = Exp(x)  t = ReduceSum(e, last)  y = Div(e, t)",
     "times a reciprocal": f"{LESS}  e = Exp(z)  t = ReduceSum(e, last)  i = Reciprocal(t)  y = Mul(e, i)",
     "times one divided": f"{LESS}  e = Exp(z)  t = ReduceSum(e, last)  i = Div(one, t)  y = Mul(i, e)",
     "axes put back": "g0 = ReduceMax<keepdims = 0>(x, last)  g = Unsqueeze(g0, last)  z = Sub(x, g)  e = Exp(z)"
@@ -132,8 +131,9 @@ def test_what_others_read_less_the_maximum() -> None:
 
 
 NEAR_MISSES = {
+    "without the maximum, which overflows": "e = Exp(x)  t = ReduceSum(e, last)  y = Div(e, t)",
     "sum over two axes": SPELLINGS["by hand"].replace("(e, last)", "(e, both)"),
-    "sum over all axes": SPELLINGS["without the maximum"].replace("(e, last)", "(e)"),
+    "sum over all axes": SPELLINGS["by hand"].replace("(e, last)", "(e)"),
     "a mean": SPELLINGS["by hand"].replace("ReduceSum", "ReduceMean"),
     "a sum with a guard": f"{LESS}  e = Exp(z)  t = ReduceSum(e, last)  a = Add(t, small)  y = Div(e, a)",
     "a guarded maximum": f"{LESS}  e = Exp(z)  t = ReduceSum(e, last)  a = Max(t, small)  y = Div(e, a)",
@@ -162,10 +162,8 @@ def test_near_misses(nodes: str) -> None:
 @pytest.mark.parametrize("name", ["by hand", "times a reciprocal"])
 def test_a_maximum_over_another_axis_stays(name: str) -> None:
     """For it differs along the axis of the sum."""
-    nodes = SPELLINGS[name].replace("(x, last)", "(x, second)")
-    assert fused(net(nodes, CONSTANTS), PASS, BOUND, opset=18).op_types == ["ReduceMax", "Sub", "Softmax"]
-    nodes = SPELLINGS[name].replace("(e, last)", "(e, second)")
-    assert fused(net(nodes, CONSTANTS), PASS, BOUND, opset=18).op_types == ["ReduceMax", "Sub", "Softmax"]
+    kept(net(SPELLINGS[name].replace("(x, last)", "(x, second)"), CONSTANTS), PASS)
+    kept(net(SPELLINGS[name].replace("(e, last)", "(e, second)"), CONSTANTS), PASS)
     nodes = LOG_SPELLINGS["less the maximum"].replace("(x, last)", "(x, second)")
     assert fused(net(nodes, CONSTANTS), PASS, LOG_BOUND, opset=18).op_types == ["ReduceMax", "Sub", "LogSoftmax"]
     nodes = LOG_SPELLINGS["the maximum added again"].replace("(x, last)", "(x, second)")
@@ -185,12 +183,12 @@ def test_other_readers_of_the_sum() -> None:
 
 
 def test_axes_that_are_not_kept() -> None:
-    nodes = SPELLINGS["without the maximum"].replace("ReduceSum(e", "ReduceSum<keepdims = 0>(e")
+    nodes = SPELLINGS["by hand"].replace("ReduceSum(e", "ReduceSum<keepdims = 0>(e")
     kept(net(nodes, CONSTANTS, "4,4,4"), PASS)
 
 
 def test_axes_that_the_caller_gives() -> None:
-    text = f"g (float[N,4] x, int64[1] last) => (float[N,4] y) {{ {SPELLINGS['without the maximum']} }}"
+    text = f"g (float[N,4] x, int64[1] last) => (float[N,4] y) {{ {SPELLINGS['by hand']} }}"
     kept(text, PASS)
 
 
