@@ -18,7 +18,7 @@ from planish.runtime.compare import compare
 from planish.runtime.compile import OptimizeResult, optimize
 from planish.runtime.latency import CreationReport
 from planish.runtime.progress import Progress, silent
-from planish.runtime.report import interval_text, milliseconds, size, table, verdict_text
+from planish.runtime.report import at_work, interval_text, milliseconds, size, table, verdict_text
 from planish.runtime.statistics import Interval
 
 MODEL = "text-recognition"
@@ -83,7 +83,7 @@ def demo_text(report: DemoReport) -> str:
     result, creation, latency = report.result, report.creation, report.comparison.latency
     rows = [
         (record.name, str(len(record.rewrites)), str(record.nodes_before), str(record.nodes_after), "")
-        for record in result.records
+        for record in at_work(result.records)
     ]
     before, after = result.bytes_before, result.bytes_after or 0
     rows += [

@@ -60,19 +60,26 @@ def interval_text(found: Interval) -> str:
 
 
 def passes_table(records: Sequence[PassRecord]) -> str:
-    return table(
-        ("pass", "rewrites", "nodes before", "after", "time"),
-        [
-            (
-                record.name,
-                str(len(record.rewrites)),
-                str(record.nodes_before),
-                str(record.nodes_after),
-                milliseconds(record.seconds),
-            )
-            for record in records
-        ],
-    )
+    """What the passes did, and how many of them had nothing to do."""
+    busy = at_work(records)
+    rows = [
+        (
+            record.name,
+            str(len(record.rewrites)),
+            str(record.nodes_before),
+            str(record.nodes_after),
+            milliseconds(record.seconds),
+        )
+        for record in busy
+    ]
+    idle = milliseconds(sum(record.seconds for record in records) - sum(record.seconds for record in busy))
+    rows.append((f"{len(records) - len(busy)} others", "0", "", "", idle))
+    return table(("pass", "rewrites", "nodes before", "after", "time"), rows)
+
+
+def at_work(records: Sequence[PassRecord]) -> list[PassRecord]:
+    """The passes that rewrote something, at each place of the pipeline."""
+    return [record for record in records if record.rewrites]
 
 
 def optimize_text(result: OptimizeResult) -> str:
