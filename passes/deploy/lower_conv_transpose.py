@@ -85,7 +85,7 @@ def touching_windows_in_a_row(m: Match) -> Value | None:
 activation = Op(tuple(_ACTIVATIONS), where=_follows_an_activation)
 
 
-@rule(activation, contract=Contract.EXACT)
+@rule(activation, contract=Contract.REASSOCIATES)
 def activation_before_shuffle(m: Match) -> Value | None:
     """f(DepthToSpace(Conv(x, w))) -> DepthToSpace(f(Conv(x, w))), where the convolution can take f in"""
     value = m.root.operands[0]
