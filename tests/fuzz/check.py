@@ -43,6 +43,8 @@ APPROXIMATE = frozenset(
     for rule in kind().rules()
     if rule.contract.name == "APPROXIMATE"
 )
+OPTIONS = ("fuse-hard-swish{spell=HardSigmoid}", "fuse-swish{spell=Sigmoid}", "fuse-softplus{only-limits=true}")
+"""Passes with other options than their own, which change what rules they have."""
 EVERY_PASS = ",".join(passes.PASSES)
 """In turn, whether or not a pipeline has them: a second turn may find more to do."""
 _APPROXIMATE_STEP = 1e-3

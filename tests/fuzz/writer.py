@@ -101,11 +101,12 @@ class Writer:
         """An input of the kind that a move asks for and that is not there."""
         if self.outer is not None:
             raise SkipError
-        for shape in SHAPES:
-            like = Value(type=TensorType(dtype, tuple([symbol(dim) if isinstance(dim, str) else dim for dim in shape])))
-            if least <= len(shape) <= most and (test is None or test(like)):
-                return self.keep(self.b.input(self.name("x"), dtype, shape))
-        raise SkipError
+        fits = [
+            shape
+            for shape in SHAPES
+            if least <= len(shape) <= most and (test is None or test(Value(type=_type(dtype, shape))))
+        ]
+        return self.keep(self.b.input(self.name("x"), dtype, self.choose(fits)))
 
     def raw(self, dtypes: Sequence[DType], **axes: int) -> Value:
         """As `pick`; in a smooth graph one that no arithmetic on floats has touched."""
@@ -156,7 +157,11 @@ class Writer:
         return self.fixed(np.asarray(value, np.int64))
 
     def float32(self, value: float) -> Value:
-        return self.fixed(np.asarray(value, np.float32))
+        return self.single(value, DType.FLOAT)
+
+    def single(self, value: float, dtype: DType) -> Value:
+        """A number of no axes, as bounds must be."""
+        return self.fixed(np.asarray(value).astype(dtype.numpy))
 
     def near(self, value: float) -> float:
         """The number that a rewrite looks for, and now and then one that is not."""
@@ -199,6 +204,10 @@ class Writer:
             if shape[place] == 1 and known[len(known) - keep + place] == 1:
                 shape[place] = 2
         return (1, *shape) if len(shape) == len(known) and self.often(10) and len(known) < 5 else tuple(shape)
+
+
+def _type(dtype: DType, shape: Sequence[int | str]) -> TensorType:
+    return TensorType(dtype, tuple([symbol(dim) if isinstance(dim, str) else dim for dim in shape]))
 
 
 def _cast(numbers: NDArray[np.float64], dtype: DType) -> Array:
