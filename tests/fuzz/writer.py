@@ -44,6 +44,7 @@ class Writer:
 
     smooth: nothing may turn the rounding of a float into a jump, so that results can be compared with a tolerance.
     values: what the next nodes may read, the latest at the end.
+    unranked: values of unknown rank.
     """
 
     def __init__(self, draw: st.DrawFn, builder: Builder, *, smooth: bool, outer: Writer | None = None) -> None:
@@ -52,6 +53,7 @@ class Writer:
         self.smooth = smooth
         self.outer = outer
         self.values: list[Value] = [] if outer is None else list(outer.values)
+        self.unranked: list[Value] = []
         self.depth: int = 0 if outer is None else outer.depth + 1
         self._count = 0
 
@@ -113,10 +115,19 @@ class Writer:
         return self.pick(dtypes, test=lambda v: not self.smooth or _is_raw(v), **axes)
 
     def keep(self, value: Value) -> Value:
-        """Let later moves read it."""
-        if value.dtype is not None and value.rank is not None and _elements(value) <= _MOST_ELEMENTS:
+        """Let later moves read it; where its rank is not known, an output alone may."""
+        if value.dtype is not None and value.rank is None:
+            self.unranked.append(value)
+        elif value.dtype is not None and _elements(value) <= _MOST_ELEMENTS:
             self.values.append(value)
         return value
+
+    def like(self, value: Value, other: Value) -> Value:
+        """A value that is of another's type, where inference cannot tell, said to be so by a Reshape."""
+        dims = [dim if isinstance(dim, int) else -1 for dim in other.shape or ()]
+        if dims.count(-1) > 1 or 0 in dims:
+            return value
+        return self.b.node("Reshape", (value, self.ints(*dims)))
 
     def node(
         self, op: str, *operands: Value | None, attributes: Mapping[str, Attribute | Array] | None = None

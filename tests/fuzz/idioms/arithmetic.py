@@ -196,11 +196,11 @@ ARITHMETIC: Idioms = {
     inverses: ("reduce-strength",),
     quotients: ("reduce-strength",),
     folded: ("fold-constants",),
-    powers: ("reduce-strength", "remove-noops"),
+    powers: ("reduce-strength",),
     roundings: ("reduce-strength",),
     units: ("remove-noops",),
     zeros: ("merge-arithmetic",),
     bounds: ("merge-bounds",),
     bounded: ("merge-bounds",),
-    casts: ("merge-casts", "remove-noops"),
+    casts: ("merge-casts",),
 }

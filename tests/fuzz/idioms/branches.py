@@ -121,9 +121,9 @@ def repeated(w: Writer) -> None:
     if gathers:
         inner.b.output(w.name("r"), inner.b.node("Mul", (steady, steady)))
     results = w.b.nodes("Loop", (trips, go, x, z), {"body": inner.b.graph()}, results=3 if gathers else 2)
-    for result in results:
+    for result, initial in zip(results, (x, z, None), strict=False):
         if w.often(60):
-            w.keep(result)
+            w.keep(result if initial is None or w.often(40) else w.like(result, initial))
 
 
 def sequence(w: Writer) -> None:

@@ -86,6 +86,10 @@ def _condition(w: Writer, x: Value) -> Value:
     return w.constant(np.resize(np.asarray([True, False, False]), shape))
 
 
-LOGIC: Idioms = dict.fromkeys(
-    (comparisons, negations, one_truth_twice, known_truths, selections), ("simplify-logic", "remove-noops")
-)
+LOGIC: Idioms = {
+    comparisons: ("simplify-logic",),
+    negations: ("simplify-logic",),
+    one_truth_twice: ("simplify-logic",),
+    known_truths: ("simplify-logic", "remove-noops"),
+    selections: ("simplify-logic",),
+}
