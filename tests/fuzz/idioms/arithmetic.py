@@ -73,7 +73,8 @@ def quotients(w: Writer) -> None:
     """Divisions by a constant, a power of two or not, with what may forbid to turn them into products."""
     x = floats(w)
     dtype = dtype_of(x)
-    pool = (2.0, 3.0, 0.25, -8.0, 10.0, 1e-30, 1e30) if dtype is not DType.FLOAT16 else (2.0, 3.0, -0.25, 1e-6)
+    pool = (2.0, 3.0, 0.25, -8.0, 10.0) if w.smooth else (2.0, 3.0, 1e-30, 1e30, 1e-42, -math.inf)
+    pool = (2.0, 3.0, -0.25) if dtype is DType.FLOAT16 else pool
     c = w.scalar(w.choose(pool), dtype) if w.often(70) else w.any_constant(w.broadcastable(x), dtype)
     y = w.node("Div", x, c)
     if w.often(20) and rank_of(x):
