@@ -105,7 +105,7 @@ def _steps(draw: st.DrawFn, writer: Writer, families: Sequence[Sequence[Move]]) 
 
 def _outputs(writer: Writer) -> None:
     """What nothing reads yet, so that little is dead, and other values, which makes them shared."""
-    unread = [value for value in (*writer.unranked, *writer.values) if not value.is_used]
+    unread = [value for value in writer.values if not value.is_used]
     chosen = [value for value in unread[::-1] if not writer.often(15)][:_MOST_OUTPUTS] or [writer.values[-1]]
     while writer.often(30):
         chosen.append(writer.pick())

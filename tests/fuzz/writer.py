@@ -44,7 +44,6 @@ class Writer:
 
     smooth: nothing may turn the rounding of a float into a jump, so that results can be compared with a tolerance.
     values: what the next nodes may read, the latest at the end.
-    unranked: values of unknown rank.
     """
 
     def __init__(self, draw: st.DrawFn, builder: Builder, *, smooth: bool, outer: Writer | None = None) -> None:
@@ -53,7 +52,6 @@ class Writer:
         self.smooth = smooth
         self.outer = outer
         self.values: list[Value] = [] if outer is None else list(outer.values)
-        self.unranked: list[Value] = []
         self.depth: int = 0 if outer is None else outer.depth + 1
         self._count = 0
 
@@ -115,10 +113,10 @@ class Writer:
         return self.pick(dtypes, test=lambda v: not self.smooth or _is_raw(v), **axes)
 
     def keep(self, value: Value) -> Value:
-        """Let later moves read it; where its rank is not known, an output alone may."""
+        """Let later moves read it; where its rank is not known, all its elements in a row, as outputs must have a rank."""
         if value.dtype is not None and value.rank is None:
-            self.unranked.append(value)
-        elif value.dtype is not None and _elements(value) <= _MOST_ELEMENTS:
+            value = self.b.node("Reshape", (value, self.ints(-1)))
+        if value.dtype is not None and _elements(value) <= _MOST_ELEMENTS:
             self.values.append(value)
         return value
 
