@@ -28,7 +28,7 @@ PLAIN_NUMBERS = (1.0, 0.0, 2.0, 0.5, -1.0, 3.0, 6.0, -0.5, 4.0, -3.0, 0.25, 1.5)
 SPECIAL_NUMBERS = (*PLAIN_NUMBERS, -0.0, float("inf"), float("-inf"), float("nan"), 1e-30, 1e30, 1e-42, -1e4)
 SHAPES: Sequence[Sequence[int | str]] = (
     *(("N", 4), (2, 3, 4), ("N", 4, 3, 5), (2, 4, 4, 4), (3, 4), (4,), (), ("N", "M", 4), (1, 4, 1, 4), (2, 1, 4)),
-    *(("N",), (1,), ("M", "N"), (0, 4), ("N", 6, 2, 4)),
+    *(("N",), (1,), ("M", "N"), (0, 4), ("N", 6, 2, 4), (2, 4, "N", "M")),
 )
 """Of inputs."""
 _RECENT = 4
@@ -113,7 +113,7 @@ class Writer:
         return self.pick(dtypes, test=lambda v: not self.smooth or _is_raw(v), **axes)
 
     def keep(self, value: Value) -> Value:
-        """Let later moves read it; where its rank is not known, all its elements in a row, as outputs must have a rank."""
+        """Let later moves read it; where its rank is not known, its elements in a row, as outputs must have a rank."""
         if value.dtype is not None and value.rank is None:
             value = self.b.node("Reshape", (value, self.ints(-1)))
         if value.dtype is not None and _elements(value) <= _MOST_ELEMENTS:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from planish.ir import DType, Value
-from tests.fuzz.idioms.spelling import Idioms, fellow, floats, inverse, product, swapped
+from tests.fuzz.idioms.spelling import Idioms, fellow, floats, inverse, product, shape_beside, swapped
 from tests.fuzz.operators import is_known, rank_of
 from tests.fuzz.writer import ALL, FLOAT, INTS, REALS, SkipError, Writer, dtype_of
 
@@ -120,7 +120,7 @@ def units(w: Writer) -> None:
         truth, op = w.choose(((True, "And"), (False, "Or"), (False, "Xor"), (True, "Or"), (False, "And")))
         w.keep(swapped(w, op, x, _unit(w, float(truth), x)))
         return
-    op, unit = w.choose((("Mul", 1.0), ("Div", 1.0), ("Add", 0.0), ("Add", -0.0), ("Sub", 0.0), ("Sub", -0.0)))
+    op, unit = w.choose((("Add", 0.0), ("Mul", 1.0), ("Sub", -0.0), ("Div", 1.0), ("Add", -0.0), ("Sub", 0.0)))
     if op == "Div" and not dtype.is_float:
         op = "Mul"
     if w.often(15):
@@ -131,7 +131,7 @@ def units(w: Writer) -> None:
 
 def _unit(w: Writer, unit: float, x: Value) -> Value:
     """The number in a shape that broadcasts with x, and may change it."""
-    return w.constant(np.full(w.broadcastable(x), unit).astype(dtype_of(x).numpy))
+    return w.constant(np.full(shape_beside(w, x), unit).astype(dtype_of(x).numpy))
 
 
 def zeros(w: Writer) -> None:
@@ -156,7 +156,7 @@ def bound(w: Writer, x: Value) -> Value:
     if dtype.is_float:
         pool += (3.0,) if w.smooth else (math.inf, math.nan, -0.0)
     if op != "Clip":
-        return swapped(w, op, x, w.scalar(w.choose(pool), dtype))
+        return swapped(w, op, x, w.constant(np.full(shape_beside(w, x), w.choose(pool)).astype(dtype.numpy)))
     low, high = (w.single(w.choose(pool), dtype) for _ in range(2))
     form = w.choose(("both", "low", "high", "both"))
     return w.node(op, x, low if form != "high" else None, *((high,) if form != "low" else ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planish.ir import DType, Value
-from tests.fuzz.idioms.spelling import Idioms, fellow, swapped
+from tests.fuzz.idioms.spelling import Idioms, fellow, shape_beside, swapped
 from tests.fuzz.operators import extent
 from tests.fuzz.writer import INTS, REALS, Writer, dtype_of
 
@@ -50,8 +50,7 @@ def one_truth_twice(w: Writer) -> None:
 def known_truths(w: Writer) -> None:
     """Beside a constant that is the same all over, and may broadcast."""
     x = truth(w)
-    shape = w.broadcastable(x) if w.often(60) else ()
-    c = w.constant(np.full(shape, w.often(50)))
+    c = w.constant(np.full(shape_beside(w, x), w.often(50)))
     w.keep(swapped(w, w.choose(("And", "Or", "Xor", "Equal")), x, c))
 
 
@@ -61,7 +60,7 @@ def selections(w: Writer) -> None:
     z = fellow(w, x) if w.often(70) else w.pick((dtype_of(x),))
     form = w.choose(("constant", "same", "opposite", "chosen", "otherwise"))
     if form == "constant":
-        c = w.constant(np.full(w.broadcastable(x) if w.often(50) else (), w.often(50)))
+        c = w.constant(np.full(shape_beside(w, x), w.often(50)))
         w.make("Where", c, x, z)
         return
     condition = _condition(w, x)
@@ -83,6 +82,7 @@ def _condition(w: Writer, x: Value) -> Value:
         return w.node("Greater", x, w.single(1, dtype_of(x)))
     dims = [extent(x, axis) for axis in range(len(x.shape or ()))]
     shape = [dim if isinstance(dim, int) and w.often(50) else 1 for dim in dims]
+    shape = shape_beside(w, x) if w.often(30) else tuple(shape)
     return w.constant(np.resize(np.asarray([True, False, False]), shape))
 
 

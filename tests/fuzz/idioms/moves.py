@@ -152,7 +152,7 @@ def _same_operator(w: Writer, op: str, part: Value, axis: int) -> Value:
         return w.b.node(op, (part, w.ints(0), w.ints(2), w.ints(axis)))
     if op == "Clip":
         dtype = dtype_of(part)
-        return w.b.node(op, (part, w.single(w.near(0.0), dtype), w.single(3.0, dtype)))
+        return w.b.node(op, (part, w.single(w.choose((0.0, 0.0, 1.0)), dtype), w.single(3.0, dtype)))
     return w.b.node(op, (part,), {"to": int(DType.DOUBLE)} if op == "Cast" else {})
 
 

@@ -26,6 +26,19 @@ def fellow(w: Writer, x: Value) -> Value:
     return w.node("Not" if x.dtype is DType.BOOL else "Neg", x)
 
 
+def shape_beside(w: Writer, x: Value) -> tuple[int, ...]:
+    """Of a constant beside x: mostly one that leaves x's shape, now and then one that surely changes it."""
+    dims = x.shape or ()
+    if w.often(70):
+        return w.choose(((), tuple(dim if isinstance(dim, int) else 1 for dim in dims), (1,) * len(dims)))
+    ones = [axis for axis, dim in enumerate(dims) if dim == 1]
+    shape = [dim if isinstance(dim, int) else 1 for dim in dims]
+    if ones and w.often(60):
+        shape[w.choose(ones)] = 2
+        return tuple(shape)
+    return (w.choose((1, 2)), *shape)
+
+
 def times(w: Writer, x: Value, factor: float) -> Value:
     """A multiplication by a number, which may be written as a division."""
     dtype = dtype_of(x)
