@@ -22,7 +22,7 @@ from tests.fuzz.idioms.normalizations import NORMALIZATIONS
 from tests.fuzz.idioms.products import PRODUCTS
 from tests.fuzz.layers import LAYERS, affine_chain
 from tests.fuzz.layouts import LAYOUTS, nothings, shape_arithmetic, slices, transposes
-from tests.fuzz.operators import OPERATORS, Move, filled
+from tests.fuzz.operators import OPERATORS, Move, dropout, expand, filled, reduce, reshape, transpose
 from tests.fuzz.writer import SHAPES, SkipError, Writer
 
 IDIOMS: Mapping[Move, Sequence[str]] = {
@@ -30,6 +30,7 @@ IDIOMS: Mapping[Move, Sequence[str]] = {
 }  # fmt: skip
 AIMS: Mapping[Move, Sequence[str]] = {
     **IDIOMS,
+    **dict.fromkeys((dropout, reduce, expand, reshape, transpose), ("remove-noops",)),
     affine_chain: ("fuse-conv-bn", "fuse-conv-transpose-bn", "fuse-conv-affine", "fuse-affine-conv"),
     conditional: ("inline-constant-if", "fold-constants"),
     filled: ("fold-constants",),

@@ -154,7 +154,7 @@ def bound(w: Writer, x: Value) -> Value:
         return w.node(op, x)
     pool = (0.0, 6.0, 0.0, 1.0, -1.0)
     if dtype.is_float:
-        pool += (3.0,) if w.smooth else (math.inf, math.nan, -0.0)
+        pool += (3.0,) if w.smooth else (math.nan, math.inf, math.nan, -0.0)
     if op != "Clip":
         return swapped(w, op, x, w.constant(np.full(shape_beside(w, x), w.choose(pool)).astype(dtype.numpy)))
     low, high = (w.single(w.choose(pool), dtype) for _ in range(2))
