@@ -166,8 +166,13 @@ def bounded(w: Writer) -> None:
     """A bound that what precedes it implies, or nearly."""
     x = w.pick(FLOAT, least=1)
     y = w.node(w.choose(("Sigmoid", "Tanh", "Relu", "Softmax", "HardSigmoid", "Abs", "Exp", "Sqrt", "Softplus")), x)
-    if w.often(30):
+    form = w.choose(("clip", "relu", "number"))
+    if form == "relu":
         w.make("Relu", y)
+        return
+    if form == "number":
+        numbers = (-2.0, 2.0, 0.0) if w.smooth else (math.nan, -2.0, -math.inf, math.inf)
+        w.keep(swapped(w, w.choose(("Max", "Min")), y, w.scalar(w.choose(numbers))))
         return
     low, high = w.choose(((0.0, 1.0), (-1.0, 1.0), (0.0, 3.4028234663852886e38), (0.0, 0.5), (-1.1, 1.1)))
     w.make("Clip", y, w.float32(low), w.float32(high))
