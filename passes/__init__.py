@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from planish.ir import Graph
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
+from planish.passes.deploy.lower_upsampled_conv import LowerUpsampledConv
 from planish.passes.errors import PassError, PipelineError
 from planish.passes.fuse.affine_conv import FuseAffineConv
 from planish.passes.fuse.attention import FuseAttention
@@ -129,6 +130,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "inline-constant-if": InlineConstantIf,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
+    "lower-upsampled-conv": LowerUpsampledConv,
     "merge-arithmetic": MergeArithmetic,
     "merge-bounds": MergeBounds,
     "merge-casts": MergeCasts,
@@ -220,7 +222,7 @@ _FUSED: tuple[Stage, ...] = (
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,
     "fuse": _FUSED,
-    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), RemoveDeadNodes()),
+    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), LowerUpsampledConv(), RemoveDeadNodes()),
 }
 
 
