@@ -219,9 +219,10 @@ def _phases(weight: Array, factor: int, window: tuple[int, int]) -> Array:
     """w[M, C, h, w] -> w'[factor factor M, C, h', w']: kernel pixels that fall on one pixel of the window added up."""
     results, channels, height, width = weight.shape
     wide = np.zeros((factor, factor, results, channels, *window), np.float64)
+    exact = weight.astype(np.float64)
     for row, column, down, across in np.ndindex(factor, factor, height, width):
         at = ((row + down) // factor, (column + across) // factor)
-        wide[(row, column, slice(None), slice(None), *at)] += weight[:, :, down, across]
+        wide[(row, column, slice(None), slice(None), *at)] += exact[:, :, down, across]
     return wide.reshape(factor * factor * results, channels, *window).astype(weight.dtype)
 
 
