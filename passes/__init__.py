@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from planish.ir import Graph
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
+from planish.passes.deploy.lower_depth_to_space import LowerDepthToSpace
 from planish.passes.deploy.lower_upsampled_conv import LowerUpsampledConv
 from planish.passes.errors import PassError, PipelineError
 from planish.passes.fuse.affine_conv import FuseAffineConv
@@ -130,6 +131,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "inline-constant-if": InlineConstantIf,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
+    "lower-depth-to-space": LowerDepthToSpace,
     "lower-upsampled-conv": LowerUpsampledConv,
     "merge-arithmetic": MergeArithmetic,
     "merge-bounds": MergeBounds,
@@ -218,11 +220,12 @@ _FUSED: tuple[Stage, ...] = (
     Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
     RemoveDeadNodes(),
 )
+_LOWERED = (LowerConvTranspose(), LowerUpsampledConv(), LowerDepthToSpace(), RemoveDeadNodes())
 
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,
     "fuse": _FUSED,
-    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), LowerUpsampledConv(), RemoveDeadNodes()),
+    "deploy": (*_SIMPLER, *_FUSED, *_LOWERED),
 }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from planish.ir import Node, Value
 from planish.ir.dim import Dim, floor_div
 from planish.ir.types import Array
+from planish.passes.deploy.interleave import interleaved
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Maybe, Op
 from planish.passes.rewrite import Contract, Match, Rule, rule
@@ -81,13 +82,13 @@ resize = Op("Resize")
 
 @rule(Op("Conv", (resize, w, Maybe(b)), where=_is_plain), contract=Contract.REASSOCIATES, needs=_NEEDS)
 def upsampled_image(m: Match) -> Value | None:
-    """Conv(Resize(x, k), w, b), nearest -> Slice(DepthToSpace(Conv(x, w', b'), k)), w' smaller and k k times as many"""
+    """Conv(Resize(x, k), w, b), nearest -> ConvTranspose(Conv(x, w', b'), u), w' smaller, u of ones and zeros"""
     return _lowered(m, [m[resize].result])
 
 
 @rule(Op("Conv", (concat, w, Maybe(b)), where=_is_plain), contract=Contract.REASSOCIATES, needs=_NEEDS)
 def upsampled_channels(m: Match) -> Value | None:
-    """Conv(Concat(Resize(x, k), y), w, b) -> Conv(y, w1, b) + Slice(DepthToSpace(Conv(x, w2'), k))"""
+    """Conv(Concat(Resize(x, k), y), w, b) -> Conv(y, w1, b) + ConvTranspose(Conv(x, w2'), u)"""
     parts = [operand for operand in m[concat].operands if operand is not None]
     return _lowered(m, parts)
 
@@ -202,28 +203,24 @@ def _placed(m: Match, source: Value, weight: Array, factor: int, bias: Value | N
     )
     operands = [source, m.constant(_phases(weight, factor, (rows.size, columns.size)), m[w].name)]
     if bias is not None:
-        operands.append(m.constant(np.tile(m.array(bias), factor * factor), bias.name))
+        operands.append(m.constant(np.repeat(m.array(bias), factor * factor), bias.name))
     attributes = {
         "kernel_shape": (rows.size, columns.size),
         "pads": (rows.begin, columns.begin, rows.end, columns.end),
     }
-    found = m.add("DepthToSpace", (m.add("Conv", operands, attributes),), {"blocksize": factor})
-    if not any((*rows[3:], *columns[3:])):
-        return found
-    starts = np.array([rows.skip, columns.skip])
-    ends = np.array([-rows.drop or np.iinfo(np.int64).max, -columns.drop or np.iinfo(np.int64).max])
-    return m.add("Slice", (found, m.constant(starts), m.constant(ends), m.constant(np.array([2, 3]))))
+    crop = (rows.skip, columns.skip, rows.drop, columns.drop)
+    return interleaved(m, m.add("Conv", operands, attributes), len(weight), factor, crop)
 
 
 def _phases(weight: Array, factor: int, window: tuple[int, int]) -> Array:
-    """w[M, C, h, w] -> w'[factor factor M, C, h', w']: kernel pixels that fall on one pixel of the window added up."""
+    """w[M, C, h, w] -> w'[M factor factor, C, h', w']: kernel pixels that fall on one pixel of the window added up."""
     results, channels, height, width = weight.shape
-    wide = np.zeros((factor, factor, results, channels, *window), np.float64)
+    wide = np.zeros((results, factor, factor, channels, *window), np.float64)
     exact = weight.astype(np.float64)
     for row, column, down, across in np.ndindex(factor, factor, height, width):
         at = ((row + down) // factor, (column + across) // factor)
-        wide[(row, column, slice(None), slice(None), *at)] += exact[:, :, down, across]
-    return wide.reshape(factor * factor * results, channels, *window).astype(weight.dtype)
+        wide[(slice(None), row, column, slice(None), *at)] += exact[:, :, down, across]
+    return wide.reshape(results * factor * factor, channels, *window).astype(weight.dtype)
 
 
 @dataclass(frozen=True)
