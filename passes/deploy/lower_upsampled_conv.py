@@ -18,7 +18,7 @@ from planish.passes.rewrite import Contract, Match, Rule, rule
 
 _NEEDS = "finite values"
 _SPATIAL = 2
-_WORTHWHILE = 320
+_WORTHWHILE = 160
 """Multiplications for each element of the result that must be saved, for what putting it in its place costs."""
 _COPIES = frozenset(
     (
