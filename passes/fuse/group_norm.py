@@ -21,7 +21,7 @@ instance = Op("InstanceNormalization", (grouped, w, b))
 norm = Op(_NORM, (x, w, b))
 
 
-@rule(Op("Reshape", (instance, Var("shape"))), contract=Contract.REASSOCIATES)
+@rule(Op("Reshape", (instance, Var("shape"))), contract=Contract.REASSOCIATES, needs="squares that do not overflow")
 def group_norm(m: Match) -> Value | None:
     """Reshape(InstanceNormalization(Reshape(x, [N, groups, -1]), 1, 0), Shape(x)) -> GroupNormalization(x, 1, 0)
 

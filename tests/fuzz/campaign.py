@@ -35,6 +35,8 @@ class Campaign:
     keep: Path
     open: tuple[str, ...] = ()
     """How the kinds of failures begin that are known and not to be told."""
+    aims: tuple[str, ...] = ()
+    """Passes whose idioms alone models are made of; all moves by default."""
     given: int = 0
     orders: int = 0
     total: Outcome = field(default_factory=Outcome)
@@ -51,7 +53,8 @@ class Campaign:
                 return None
             self.given += graphs
             self.orders += 1
-            return Order(self.seed * 1_000_003 + self.orders, graphs, self.only, (*self.open, *self.failures))
+            known = (*self.open, *self.failures)
+            return Order(self.seed * 1_000_003 + self.orders, graphs, self.only, known, self.aims)
 
     def work(self) -> None:
         """One job: orders until enough graphs are given out."""

@@ -95,9 +95,9 @@ def loop(w: Writer) -> None:
     if gathers:
         inner.b.output(w.name("r"), invariant if w.often(50) else inner.b.node("Add", (invariant, z)))
     results = w.b.nodes("Loop", (trips, go, x, z), {"body": inner.b.graph()}, results=3 if gathers else 2)
-    for result in results:
+    for result, initial in zip(results, (x, z, None), strict=False):
         if w.often(80):
-            w.keep(result)
+            w.keep(result if initial is None or w.often(40) else w.like(result, initial))
 
 
 def scan(w: Writer) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from planish import ir
 from planish.ir import DType, Graph, Node, Value
-from planish.ir.graph import Attribute
+from planish.ir.graph import Attribute, constant
+from planish.ir.tensor import ArrayTensor
 from planish.runtime.errors import SessionError
 from planish.runtime.session import Feed, Result, Session
 from tests.equivalence import PLAIN
@@ -67,20 +68,25 @@ class Noise:
         dtype = operand.dtype or DType.FLOAT
         limits = Limits.of(dtype)
         off = _STEPS * limits.epsilon if step is None else step
-        scaled = self._add(node, "Mul", (operand, self._noise(node, operand, 1 - off, 1 + off)))
+        factor = self._add(node, "Add", (self._noise(node, operand, off), _number(1.0, dtype)))
+        scaled = self._add(node, "Mul", (operand, factor))
         sign = self._add(node, "Sign", (operand,))
-        least = self._noise(node, operand, -_STEPS * limits.subnormal, _STEPS * limits.subnormal)
+        least = self._noise(node, operand, _STEPS * limits.subnormal)
         moved = self._add(node, "Add", (scaled, self._add(node, "Mul", (sign, least))))
         if operand.producer is not None and operand.producer.op in _AROUND_ONE:
-            moved = self._add(node, "Add", (moved, self._noise(node, operand, -off, off)))
+            moved = self._add(node, "Add", (moved, self._noise(node, operand, off)))
         return moved
 
-    def _noise(self, node: Node, like: Value, low: float, high: float) -> Value:
+    def _noise(self, node: Node, like: Value, width: float) -> Value:
+        """Between `width` and its negative, in the type itself: attributes hold no more than single precision."""
         self._seed += 1
-        dtype = DType.DOUBLE if like.dtype is DType.DOUBLE else DType.FLOAT
-        attributes = {"low": low, "high": high, "seed": float(self._seed), "dtype": int(dtype)}
+        dtype = like.dtype or DType.FLOAT
+        drawn = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
+        attributes = {"low": -1.0, "high": 1.0, "seed": float(self._seed), "dtype": int(drawn)}
         noise = self._add(node, "RandomUniformLike", (like,), attributes)
-        return self._add(node, "Cast", (noise,), {"to": int(DType.FLOAT16)}) if like.dtype is DType.FLOAT16 else noise
+        if drawn is not dtype:
+            noise = self._add(node, "Cast", (noise,), {"to": int(dtype)})
+        return self._add(node, "Mul", (noise, _number(width, dtype)))
 
     def _add(
         self, node: Node, op: str, operands: Sequence[Value], attributes: Mapping[str, Attribute] | None = None
@@ -98,6 +104,11 @@ class Noise:
                 yield self._session.run(feeds)
             except SessionError:
                 continue
+
+
+def _number(number: float, dtype: DType) -> Value:
+    """A constant of no axes."""
+    return constant(ArrayTensor(np.array(number, dtype.numpy)))
 
 
 def _bodies(graph: Graph) -> Iterator[Graph]:

@@ -24,11 +24,13 @@ from hypothesis import strategies as st
 from planish import passes
 from planish.passes.run import Fp
 from tests.equivalence import RefusedError
-from tests.fuzz.check import APPROXIMATE, EVERY_PASS, WrongError, check
-from tests.fuzz.generator import Fuzzed, fuzzed
+from tests.fuzz.check import APPROXIMATE, EVERY_PASS, OPTIONS, WrongError, check
+from tests.fuzz.generator import Fuzzed, fuzzed, inviting
 from tests.fuzz.reduction import reduced
 
 ALL_PASSES = "simplify,fuse"
+MOST_AIMED = 3
+"""Moves of a model that is made of a pass's idioms alone."""
 _ALONE = 4
 RAW = "the model as it came"
 _WRITTEN_EVERY_SECONDS = 1.0
@@ -42,6 +44,8 @@ class Order:
     """Pipelines; without any, all passes together and some alone."""
     known: Sequence[str] = ()
     """How the kinds of failures begin that are known and no longer of interest."""
+    aims: Sequence[str] = ()
+    """Passes; with any, models are made of the idioms that invite these alone."""
 
 
 @dataclass
@@ -65,12 +69,21 @@ def modes(model: Fuzzed) -> tuple[Fp, ...]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, only: Sequence[str]) -> tuple[Fuzzed, tuple[str, ...], Fp]:
+def cases(draw: st.DrawFn, only: Sequence[str], aims: Sequence[str] = ()) -> tuple[Fuzzed, tuple[str, ...], Fp]:
     """A model, the pipelines to run on it, and the mode."""
-    model = draw(fuzzed())
-    alone = st.lists(st.sampled_from((*passes.PASSES, *passes.PIPELINES)), min_size=_ALONE, max_size=_ALONE)
-    pipelines = tuple(only) or (ALL_PASSES, EVERY_PASS, *dict.fromkeys(draw(alone)))
-    return model, pipelines, draw(st.sampled_from(modes(model)))
+    model = draw(fuzzed(MOST_AIMED, inviting(aims)) if aims else fuzzed())
+    return model, tuple(only) or draw(_pipelines(model)), draw(st.sampled_from(modes(model)))
+
+
+@st.composite
+def _pipelines(draw: st.DrawFn, model: Fuzzed) -> tuple[str, ...]:
+    """All passes together, and some alone: those that the model's idioms invite rather than others."""
+    alone = draw(
+        st.lists(st.sampled_from((*passes.PASSES, *OPTIONS, *passes.PIPELINES)), min_size=_ALONE, max_size=_ALONE)
+    )
+    if model.aims:
+        alone[: _ALONE // 2] = draw(st.lists(st.sampled_from(model.aims), min_size=_ALONE // 2, max_size=_ALONE // 2))
+    return (ALL_PASSES, EVERY_PASS, *dict.fromkeys(alone))
 
 
 def failure(model: onnx.ModelProto, pipelines: Sequence[str], fp: Fp) -> WrongError | None:
@@ -137,7 +150,7 @@ class Attempts:
             suppress_health_check=kinds,
             print_blob=False,
         )
-        @given(cases(self.order.only))
+        @given(cases(self.order.only, self.order.aims))
         def attempt(case: tuple[Fuzzed, tuple[str, ...], Fp]) -> None:
             self.attempt(*case)
 

@@ -28,7 +28,7 @@ PLAIN_NUMBERS = (1.0, 0.0, 2.0, 0.5, -1.0, 3.0, 6.0, -0.5, 4.0, -3.0, 0.25, 1.5)
 SPECIAL_NUMBERS = (*PLAIN_NUMBERS, -0.0, float("inf"), float("-inf"), float("nan"), 1e-30, 1e30, 1e-42, -1e4)
 SHAPES: Sequence[Sequence[int | str]] = (
     *(("N", 4), (2, 3, 4), ("N", 4, 3, 5), (2, 4, 4, 4), (3, 4), (4,), (), ("N", "M", 4), (1, 4, 1, 4), (2, 1, 4)),
-    *(("N",), (1,), ("M", "N"), (0, 4), ("N", 6, 2, 4)),
+    *(("N",), (1,), ("M", "N"), (0, 4), ("N", 6, 2, 4), (2, 4, "N", "M")),
 )
 """Of inputs."""
 _RECENT = 4
@@ -101,21 +101,31 @@ class Writer:
         """An input of the kind that a move asks for and that is not there."""
         if self.outer is not None:
             raise SkipError
-        for shape in SHAPES:
-            like = Value(type=TensorType(dtype, tuple([symbol(dim) if isinstance(dim, str) else dim for dim in shape])))
-            if least <= len(shape) <= most and (test is None or test(like)):
-                return self.keep(self.b.input(self.name("x"), dtype, shape))
-        raise SkipError
+        fits = [
+            shape
+            for shape in SHAPES
+            if least <= len(shape) <= most and (test is None or test(Value(type=_type(dtype, shape))))
+        ]
+        return self.keep(self.b.input(self.name("x"), dtype, self.choose(fits)))
 
     def raw(self, dtypes: Sequence[DType], **axes: int) -> Value:
         """As `pick`; in a smooth graph one that no arithmetic on floats has touched."""
         return self.pick(dtypes, test=lambda v: not self.smooth or _is_raw(v), **axes)
 
     def keep(self, value: Value) -> Value:
-        """Let later moves read it."""
-        if value.dtype is not None and value.rank is not None and _elements(value) <= _MOST_ELEMENTS:
+        """Let later moves read it; where its rank is not known, its elements in a row, as outputs must have a rank."""
+        if value.dtype is not None and value.rank is None:
+            value = self.b.node("Reshape", (value, self.ints(-1)))
+        if value.dtype is not None and _elements(value) <= _MOST_ELEMENTS:
             self.values.append(value)
         return value
+
+    def like(self, value: Value, other: Value) -> Value:
+        """A value that is of another's type, where inference cannot tell, said to be so by a Reshape."""
+        dims = [dim if isinstance(dim, int) else -1 for dim in other.shape or ()]
+        if dims.count(-1) > 1 or 0 in dims:
+            return value
+        return self.b.node("Reshape", (value, self.ints(*dims)))
 
     def node(
         self, op: str, *operands: Value | None, attributes: Mapping[str, Attribute | Array] | None = None
@@ -156,7 +166,11 @@ class Writer:
         return self.fixed(np.asarray(value, np.int64))
 
     def float32(self, value: float) -> Value:
-        return self.fixed(np.asarray(value, np.float32))
+        return self.single(value, DType.FLOAT)
+
+    def single(self, value: float, dtype: DType) -> Value:
+        """A number of no axes, as bounds must be."""
+        return self.fixed(np.asarray(value).astype(dtype.numpy))
 
     def near(self, value: float) -> float:
         """The number that a rewrite looks for, and now and then one that is not."""
@@ -199,6 +213,10 @@ class Writer:
             if shape[place] == 1 and known[len(known) - keep + place] == 1:
                 shape[place] = 2
         return (1, *shape) if len(shape) == len(known) and self.often(10) and len(known) < 5 else tuple(shape)
+
+
+def _type(dtype: DType, shape: Sequence[int | str]) -> TensorType:
+    return TensorType(dtype, tuple([symbol(dim) if isinstance(dim, str) else dim for dim in shape]))
 
 
 def _cast(numbers: NDArray[np.float64], dtype: DType) -> Array:

@@ -1,0 +1,52 @@
+"""How far noise lets results be off: as far as rounding may lead, in every float type, and no further."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from planish.ir import DType
+from tests.equivalence import model, run
+from tests.fuzz.noise import Noise, allowed
+from tests.hostile import Limits
+
+RUNS = 64
+FLOATS = (DType.FLOAT, DType.DOUBLE, DType.FLOAT16)
+x = np.array([1.0, 3.0, -0.1, 700.0])
+
+
+def steps_allowed(body: str, dtype: DType) -> list[float]:
+    """How many steps of the last bit of 1 each element of a result may be off, the model being of x and x again."""
+    name = dtype.name.lower()
+    proto = model(f"agraph ({name}[4] x, {name}[4] y) => ({name}[4] z) {{ {body} }}", opset=21)
+    feeds = dict.fromkeys(("x", "y"), x.astype(dtype.numpy))
+    bounds = allowed(run(proto, feeds), list(Noise(proto).runs(feeds, RUNS)))[0]
+    assert bounds is not None
+    return [float(bound) / Limits.of(dtype).epsilon for bound in bounds]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
+def test_what_cancels_is_off_by_its_terms(dtype: DType) -> None:
+    for found, term in zip(steps_allowed("d = Sub(x, y) z = Neg(d)", dtype), np.abs(x), strict=True):
+        assert 4 * term <= found <= 100 * term
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
+def test_what_does_not_cancel_is_off_by_itself(dtype: DType) -> None:
+    for found, term in zip(steps_allowed("s = Add(x, y) z = Neg(s)", dtype), np.abs(x), strict=True):
+        assert 16 * term <= found <= 200 * term
+
+
+def test_an_error_of_a_thousandth_is_not_allowed() -> None:
+    steps = np.array(steps_allowed("s = Mul(x, y) z = Neg(s)", DType.FLOAT))
+    assert np.all(steps * Limits.of(DType.FLOAT).epsilon < 1e-4 * x**2)
+
+
+def test_zero_stays_zero() -> None:
+    found = steps_allowed("n = Neg(x) m = Relu(n) p = Relu(x) z = Mul(m, p)", DType.DOUBLE)
+    assert max(found) < 1e-200
+
+
+def test_near_one_a_logarithm_is_off_by_the_last_bit_of_one() -> None:
+    found = steps_allowed("o = Div(x, y) l = Log(o) z = Identity(l)", DType.DOUBLE)
+    assert all(4 <= bound <= 200 for bound in found)
