@@ -72,6 +72,7 @@ from planish.passes.simplify.move_transposes import MoveTransposes
 from planish.passes.simplify.reduce_strength import ReduceStrength
 from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
 from planish.passes.simplify.remove_expands import RemoveExpands
+from planish.passes.simplify.remove_initial_states import RemoveInitialStates
 from planish.passes.simplify.remove_noops import RemoveNoops
 from planish.passes.simplify.simplify_ifs import SimplifyIfs
 from planish.passes.simplify.simplify_logic import SimplifyLogic
@@ -147,6 +148,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,
+    "remove-initial-states": RemoveInitialStates,
     "remove-noops": RemoveNoops,
     "simplify-ifs": SimplifyIfs,
     "simplify-logic": SimplifyLogic,
@@ -173,6 +175,7 @@ _SIMPLIFY = (
     MergeReductions(),
     MergePads(),
     RemoveExpands(),
+    RemoveInitialStates(),
     MoveReshapes(),
     MoveSplits(),
     MoveTransposes(),
