@@ -46,7 +46,7 @@ _MONOTONE = frozenset(
             "Mul",
             "Neg",
         ),
-        *("Pad", "Relu", "Reshape", "Sub", "Transpose"),
+        *("Flatten", "Pad", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     )
 )
 

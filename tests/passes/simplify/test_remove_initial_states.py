@@ -26,7 +26,8 @@ def taken_off(source: str) -> Rewritten:
 
 
 ZEROS = (
-    "s = Shape<start=1, end=2>(x)  two = Constant<value_ints=[2]>()  three = Constant<value_ints=[3]>()  zero = Constant<value_ints=[0]>()"
+    "s = Shape<start=1, end=2>(x)  two = Constant<value_ints=[2]>()  three = Constant<value_ints=[3]>()"
+    "  zero = Constant<value_ints=[0]>()"
     "  d = Concat<axis=0>(two, s, three)  z = ConstantOfShape(d)"
 )
 
