@@ -51,6 +51,7 @@ from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
+from planish.passes.simplify.fold_fills import FoldFills
 from planish.passes.simplify.fold_shapes import FoldShapes
 from planish.passes.simplify.inline_constant_if import InlineConstantIf
 from planish.passes.simplify.lower_einsum import LowerEinsum
@@ -101,6 +102,7 @@ __all__ = [
 
 PASSES: Mapping[str, type[Pass]] = {
     "fold-constants": FoldConstants,
+    "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
     "fuse-affine-conv": FuseAffineConv,
     "fuse-attention": FuseAttention,
@@ -160,6 +162,7 @@ _SIMPLIFY = (
     MergeDuplicateConstants(),
     FoldShapes(),
     FoldConstants(),
+    FoldFills(),
     InlineConstantIf(),
     SimplifyIfs(),
     SimplifyLoops(),
