@@ -16,7 +16,7 @@ from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
-_RECURRENT = ("GRU", "LSTM", "RNN")
+_RECURRENT = ("GRU", "LSTM", "RNN", "com.microsoft::DynamicQuantizeLSTM")
 _DATA, _WEIGHTS, _LENGTHS, _STATES = 0, 2, 4, (5, 6)
 _COPYING = frozenset((
     *("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose"),
@@ -45,7 +45,8 @@ def full_length(m: Match) -> tuple[Value, ...] | None:
         return None
     if data is None or data.shape is None or len(data.shape) != 3:
         return m.decline("the shape of what it reads is not known")
-    if filled(lengths) != data.shape[m.root.get_int("layout")]:
+    layout = m.root.attribute("layout") or 0
+    if not isinstance(layout, int) or filled(lengths) != data.shape[layout]:
         return m.decline("a sequence may be shorter than the others")
     return _without(m, [_LENGTHS])
 

@@ -1,6 +1,9 @@
 """Initial states of recurrent layers that are zero anyway, lengths that are full anyway, and those that are not."""
 
+from math import prod
+
 import pytest
+from onnx import parser
 
 from tests.equivalence import Inputs, Rewritten, rewritten, untouched
 
@@ -120,3 +123,18 @@ def test_lengths_that_stay(before: str, length: str) -> None:
     if length == "5":
         before = before.replace("n = Cast<to=6>(t)", "n = Constant<value=int32[1]{4}>()")
     untouched(layer("RNN", before, ", l", inputs=", int32[B] given", length=length), PASS)
+
+
+def test_of_a_quantized_lstm() -> None:
+    text = layer("LSTM", ZEROS, ", , z, z, , u, n, u, n")
+    held = "<int8[2,2,12] w = {0}, int8[2,3,12] r = {0}, float[2] u = {0.01,0.02}, int8[2] n = {0,0}>"
+    given = text.replace(", float[2,12,2] w, float[2,12,3] r", "").replace("LSTM", "com.microsoft.DynamicQuantizeLSTM")
+    source = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> {given}'.replace("{ ", f"{held} {{ ", 1)
+    )
+    for tensor in source.graph.initializer:
+        if tensor.name in ("w", "r"):
+            tensor.ClearField("int32_data")
+            tensor.raw_data = bytes(range(prod(tensor.dims)))
+    found = rewritten(source, f"{PASS},remove-dead-nodes", inputs=Inputs(({"T": 3, "B": 1}, {"T": 1, "B": 4})))
+    assert found.op_types == ["DynamicQuantizeLSTM"]
