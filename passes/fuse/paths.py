@@ -48,12 +48,14 @@ def spread_of(affine: Affine, rank: int) -> Spread:
 
 
 def arithmetic(m: Match, node: Node) -> tuple[Value, Spread] | None:
-    """The operand of an Add, Sub, Mul or Div that is not constant, and the map from it to the result.
+    """The operand of an Add, Sub, Mul, Div or Neg that is not constant, and the map from it to the result.
 
     None where no operand or both are constant, where the constant changes the shape, varies along more than one axis or
     is not finite.
     """
-    left, right = node.operands[0], node.operands[1]
+    left, right = node.operand(0), node.operand(1)
+    if node.op == "Neg" and left is not None and left.dtype is not None and left.dtype.is_float:
+        return left, Spread(np.array(-1.0), np.array(0.0))
     if left is None or right is None or (left.constant is None) is (right.constant is None):
         return m.decline(f"no operand of {node.label} is constant")
     operand, number = (right, left) if right.constant is None else (left, right)

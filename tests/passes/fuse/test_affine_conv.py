@@ -195,3 +195,10 @@ def test_a_rank_that_is_not_known_stays() -> None:
         float k = {2}> { a = Reshape(x, z)  c = Mul(a, k)  y = Conv(c, w) }"""
     (record,) = passes.run(ir.load(model(text)), PASS)
     assert not record.rewrites
+
+
+@pytest.mark.parametrize("pads", ["", "<pads = [1, 1, 1, 1]>"])
+def test_a_sign(pads: str) -> None:
+    given = {"w": normal(4, 6, 2, 2), "b": normal(4)}
+    source = net(f"n = Neg(x)  y = Conv{pads}(n, w, b)", given, "N,6,3,5", "N,4,A,B")
+    assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv"]

@@ -176,6 +176,16 @@ def test_half_precision() -> None:
     assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv"]
 
 
+@pytest.mark.parametrize("conv", ["Conv(x, w)", "Conv(x, w, b)", "ConvTranspose(x, t, b)"])
+def test_a_sign(conv: str) -> None:
+    given = {"w": normal(6, 4, 1, 2), "t": normal(4, 6, 1, 2), "b": normal(6)}
+    source = net(f"c = {conv}  y = Neg(c)", given, "N,4,3,5", "N,6,A,B")
+    assert rewritten(source, PASS, tolerance=TERMS).op_types == [conv.partition("(")[0]]
+    past = net(f"c = {conv}  s = Transpose<perm = [0, 2, 3, 1]>(c)  y = Neg(s)", given, "N,4,3,5", "N,A,B,6")
+    assert rewritten(past, PASS, tolerance=TERMS).op_types == [conv.partition("(")[0], "Transpose"]
+    untouched(net(f"c = {conv}  s = Relu(c)  y = Neg(s)", given, "N,4,3,5", "N,6,A,B"), PASS)
+
+
 def test_a_shift_leaves_the_weight_alone() -> None:
     found = rewritten(net(body("Add(c, k)"), weights(normal(6, 1, 1)), "N,4,3,5", "N,6,3,4"), PASS, tolerance=TERMS)
     assert found.nodes == ["y = Conv (x, w, w_bias)"]
