@@ -47,8 +47,12 @@ def reshape_target(m: Match) -> Value | None:
     if m[target].constant is not None or elements is None:
         return None
     attributes = dict(m.root.attributes)
-    if attributes.pop("allowzero", 0) and 0 in elements:
-        return m.decline("the target asks for an axis without elements, which would be a copied one without allowzero")
+    if attributes.pop("allowzero", 0):
+        if 0 in elements:
+            return m.decline("the target asks for an axis without elements, which 0 would copy without allowzero")
+        elements = m.root.result.shape or elements
+        if -1 in elements:
+            return m.decline("what -1 stands for is not known, and with allowzero it may stand beside no elements")
     spelled = _spell(m[x].shape, elements)
     if spelled is None:
         return m.decline("more than one dim of the target is neither known nor a copy of the operand's")
