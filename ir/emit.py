@@ -317,7 +317,8 @@ def annotate(source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> N
     """Keep what the model said of values by their names, unless a value is gone or another one has its name now."""
     if not source.value_info and not source.quantization_annotation:
         return
-    alive = {name for value, name in names.names.items() if value.name == name and _is_loaded(value)}
+    infos = {info.name: info for info in source.value_info}
+    alive = {n for value, n in names.names.items() if value.name == n and _is_still(value, infos.get(n))}
     gone = {name for node in source.node for name in node.output}
     gone.update(info.name for info in source.input)
     gone.update(tensor.name for tensor in source.initializer)
@@ -330,8 +331,14 @@ def annotate(source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> N
             proto.quantization_annotation.append(annotation)
 
 
-def _is_loaded(value: Value) -> bool:
-    return value.producer is None or value.producer.source is not None
+def _is_still(value: Value, info: onnx.ValueInfoProto | None) -> bool:
+    """Whether it is a loaded value; a constant under a loaded one's name must have the shape declared of it."""
+    if value.producer is not None:
+        return value.producer.source is not None
+    if value.constant is None or info is None or not info.type.tensor_type.HasField("shape"):
+        return True
+    dims, shape = info.type.tensor_type.shape.dim, value.constant.shape
+    return len(dims) == len(shape) and all(d.dim_value in (0, n) for d, n in zip(dims, shape, strict=True))
 
 
 def named(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

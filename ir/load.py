@@ -20,6 +20,7 @@ from planish.ir.infer import infer
 from planish.ir.load_repair import repair
 from planish.ir.load_tensor import Folder, count_of, external_tensors, is_external, load_sparse, load_tensor
 from planish.ir.ops import forms, schema
+from planish.ir.ops.table import OPERATORS
 from planish.ir.tensor import Spool, Tensor
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
@@ -269,6 +270,8 @@ class _Loader:
             key = schema.key_of(domain, self.text(proto.op_type), overload=proto.overload)
             if known is None and domain in schema.STANDARD_DOMAINS:
                 key = schema.foreign_key(key)
+            elif local and key in OPERATORS:
+                key += ":"  # an overload without a name: the model's own function, and none that the table knows
             required = () if known is None else schema.required(domain, proto.op_type, self.opsets.get(domain, 0))
             found = self.forms[name] = (key, known is None or known.plain, required)
         return found

@@ -53,6 +53,7 @@ from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
+from planish.passes.simplify.fold_fills import FoldFills
 from planish.passes.simplify.fold_shapes import FoldShapes
 from planish.passes.simplify.inline_constant_if import InlineConstantIf
 from planish.passes.simplify.lower_einsum import LowerEinsum
@@ -74,6 +75,7 @@ from planish.passes.simplify.move_transposes import MoveTransposes
 from planish.passes.simplify.reduce_strength import ReduceStrength
 from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
 from planish.passes.simplify.remove_expands import RemoveExpands
+from planish.passes.simplify.remove_initial_states import RemoveInitialStates
 from planish.passes.simplify.remove_noops import RemoveNoops
 from planish.passes.simplify.simplify_ifs import SimplifyIfs
 from planish.passes.simplify.simplify_logic import SimplifyLogic
@@ -102,6 +104,7 @@ __all__ = [
 
 PASSES: Mapping[str, type[Pass]] = {
     "fold-constants": FoldConstants,
+    "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
     "fuse-affine-conv": FuseAffineConv,
     "fuse-attention": FuseAttention,
@@ -151,6 +154,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,
+    "remove-initial-states": RemoveInitialStates,
     "remove-noops": RemoveNoops,
     "simplify-ifs": SimplifyIfs,
     "simplify-logic": SimplifyLogic,
@@ -162,6 +166,7 @@ _SIMPLIFY = (
     MergeDuplicateConstants(),
     FoldShapes(),
     FoldConstants(),
+    FoldFills(),
     InlineConstantIf(),
     SimplifyIfs(),
     SimplifyLoops(),
@@ -177,6 +182,7 @@ _SIMPLIFY = (
     MergeReductions(),
     MergePads(),
     RemoveExpands(),
+    RemoveInitialStates(),
     MoveReshapes(),
     MoveSplits(),
     MoveTransposes(),

@@ -47,7 +47,7 @@ _MONOTONE = frozenset(
             "Mul",
             "Neg",
         ),
-        *("Pad", "Relu", "Reshape", "Sub", "Transpose"),
+        *("Flatten", "Pad", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     )
 )
 

@@ -44,12 +44,19 @@ def known_elements(m: Match) -> Value | None:
 def reshape_target(m: Match) -> Value | None:
     """Reshape(x, computed target) -> Reshape(x, constant of extents, 0 for a copied dim and at most one -1)"""
     elements = m[target].elements
-    if m[target].constant is not None or elements is None or m.root.get_int("allowzero"):
+    if m[target].constant is not None or elements is None:
         return None
+    attributes = dict(m.root.attributes)
+    if attributes.pop("allowzero", 0):
+        if 0 in elements:
+            return m.decline("the target asks for an axis without elements, which 0 would copy without allowzero")
+        elements = m.root.result.shape or elements
+        if -1 in elements:
+            return m.decline("what -1 stands for is not known, and with allowzero it may stand beside no elements")
     spelled = _spell(m[x].shape, elements)
     if spelled is None:
         return m.decline("more than one dim of the target is neither known nor a copy of the operand's")
-    return m.add("Reshape", (m[x], m.constant(np.array(spelled, DType.INT64.numpy))), m.root.attributes)
+    return m.add("Reshape", (m[x], m.constant(np.array(spelled, DType.INT64.numpy))), attributes)
 
 
 def _spell(shape: Shape | None, target: tuple[Dim, ...]) -> list[int] | None:
