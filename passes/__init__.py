@@ -155,9 +155,9 @@ PASSES: Mapping[str, type[Pass]] = {
 }
 
 _SIMPLIFY = (
-    MergeDuplicateConstants(),
     FoldShapes(),
     FoldConstants(),
+    MergeDuplicateConstants(),  # of those that nothing folds away
     InlineConstantIf(),
     SimplifyIfs(),
     SimplifyLoops(),

@@ -137,18 +137,21 @@ class Match(Bindings):
         return nested.outputs
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node] | None = None) -> None:
+def rewrite(
+    graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node] | None = None, *, readers_first: bool = False
+) -> None:
     """Fire the rules wherever they match, in this graph and those nested in it, until none does.
 
-    start: the nodes to look at first; None means all.
+    start: the nodes to look at first; None means all. readers_first: look at a node after those that read it, so that
+    what they no longer need is gone before anything is made of it.
     """
     if start is not None and len(start) * _FEW < run.size:
         driver = _Driver(rules, run)
-        driver.drive(driver.around(start))
-        return
-    driver = _Driver(rules, run, run.operators_of(graph))
-    if driver.rules:
-        driver.drive(run.nodes_of(graph, driver.roots()))
+        nodes = [*driver.around(start)]
+    else:
+        driver = _Driver(rules, run, run.operators_of(graph))
+        nodes = run.nodes_of(graph, driver.roots()) if driver.rules else ()
+    driver.drive(reversed(nodes) if readers_first else nodes)
 
 
 def trial(rule: Rule, match: Match) -> None:
