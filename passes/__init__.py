@@ -163,10 +163,10 @@ PASSES: Mapping[str, type[Pass]] = {
 }
 
 _SIMPLIFY = (
-    MergeDuplicateConstants(),
     FoldShapes(),
     FoldConstants(),
     FoldFills(),
+    MergeDuplicateConstants(),  # of those that nothing folds away
     InlineConstantIf(),
     SimplifyIfs(),
     SimplifyLoops(),
