@@ -59,11 +59,12 @@ Monomial = tuple[Atom, ...]
 class Expr:
     """A polynomial: {monomial: coefficient}, never a plain integer and never empty (those are ints)."""
 
-    __slots__ = ("_hash", "_terms")
+    __slots__ = ("_age", "_hash", "_terms")
 
     def __init__(self, terms: dict[Monomial, int]) -> None:
         self._terms = terms
         self._hash = 0
+        self._age = -1
 
     @property
     def terms(self) -> Mapping[Monomial, int]:
@@ -86,7 +87,9 @@ class Expr:
 
         Of two expressions for one extent that with the lower number is kept, so that what is known converges.
         """
-        return max((int(name[1:]) for name in self.symbols() if name.startswith("?")), default=0)
+        if self._age < 0:
+            self._age = max([int(name[1:]) for name in _symbols(self) if name.startswith("?")], default=0)
+        return self._age
 
     def symbols(self) -> frozenset[str]:
         return frozenset(_symbols(self))

@@ -16,12 +16,13 @@ from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
 from planish.ir.load import ORIGIN, Source, opset_versions, origin_of
 from planish.ir.load_tensor import ExternalTensor, Folder, ProtoTensor, SparseTensor, external_tensors, load_tensor
 from planish.ir.ops import forms, schema
-from planish.ir.tensor import Tensor, raw_bytes
+from planish.ir.tensor import Tensor
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
 LARGEST_PROTOBUF = 2**31 - 2**20
 _LISTED_UNTIL_IR = 4
-TensorWriter = Callable[[Tensor, TensorProto], None]
+TensorWriter = Callable[[Tensor, TensorProto, int | None], None]
+"""Fills a proto (its name apart) with an initializer; the number is its place in the main graph, None in nested ones."""
 
 
 def emit(graph: Graph, *, opset: int | None = None) -> onnx.ModelProto:
@@ -54,7 +55,9 @@ def constants(graph: Graph) -> Iterable[Tensor]:
 
 def inline_size(tensor: Tensor) -> int:
     """About the bytes that a tensor takes inside the model."""
-    return tensor.proto.ByteSize() if isinstance(tensor, (ProtoTensor, SparseTensor)) else tensor.nbytes
+    if isinstance(tensor, SparseTensor) or (isinstance(tensor, ProtoTensor) and tensor.apart is None):
+        return tensor.proto.ByteSize()
+    return tensor.nbytes
 
 
 def least_ir_version(imports: Mapping[str, int]) -> int:
@@ -63,25 +66,28 @@ def least_ir_version(imports: Mapping[str, int]) -> int:
     return helper.find_min_ir_version_for(opsets, ignore_unknown=True)
 
 
-def write_inline(tensor: Tensor, proto: TensorProto) -> None:
+def write_inline(tensor: Tensor, proto: TensorProto, _place: int | None = None) -> None:
     """Fill `proto` (its name apart) with the tensor, weights inside."""
-    if isinstance(tensor, ProtoTensor):
-        proto.CopyFrom(tensor.proto)
+    describe(tensor, proto)
+    if isinstance(tensor, ProtoTensor) and tensor.apart is None:
         return
-    if isinstance(tensor, ExternalTensor):
-        proto.CopyFrom(tensor.proto)
-        proto.ClearField("external_data")
-        proto.ClearField("data_location")
-    proto.data_type = int(tensor.dtype)
-    if not proto.dims:
-        proto.dims.extend(tensor.shape)
     if tensor.dtype is DType.STRING:
         text = cast("list[str | bytes]", tensor.array().reshape(-1).tolist())
         proto.string_data.extend([part.encode() if isinstance(part, str) else part for part in text])
-    elif tensor.in_memory:
-        proto.raw_data = bytes(raw_bytes(tensor.array()))
     else:
-        proto.raw_data = b"".join(tensor.raw_chunks())
+        proto.raw_data = tensor.raw()
+
+
+def describe(tensor: Tensor, proto: TensorProto) -> None:
+    """Fill `proto` with what the model says of the tensor, the elements only where the tensor's own proto has them."""
+    if isinstance(tensor, (ProtoTensor, ExternalTensor)):
+        proto.CopyFrom(tensor.proto)
+    else:
+        proto.data_type = int(tensor.dtype)
+        proto.dims.extend(tensor.shape)
+    if isinstance(tensor, ExternalTensor):
+        proto.ClearField("external_data")
+        proto.ClearField("data_location")
 
 
 def write_sparse(tensor: SparseTensor, proto: onnx.SparseTensorProto) -> None:
@@ -153,7 +159,7 @@ class Emitter:
             called = names.call(f"{name}_copy")
             proto.node.append(helper.make_node("Identity", [names.of(value)], [name], name=called))
         for value in graph.initializers:
-            self.initializer(value.constant or graph.defaults[value], names.names[value], proto)
+            self.initializer(value.constant or graph.defaults[value], names.names[value], proto, graph is self.root)
         self.interface(graph, names, proto, source or onnx.GraphProto())
         if source is not None:
             annotate(source, names, proto)
@@ -172,14 +178,14 @@ class Emitter:
         for value, old, name in zip(graph.outputs, graph.output_names, names.output_names, strict=True):
             proto.output.append(named(outputs[old], name) if old in outputs else value_info(name, value.type))
 
-    def initializer(self, tensor: Tensor, name: str, proto: onnx.GraphProto) -> None:
+    def initializer(self, tensor: Tensor, name: str, proto: onnx.GraphProto, main: bool) -> None:
         if isinstance(tensor, SparseTensor):
             sparse = proto.sparse_initializer.add()
             write_sparse(tensor, sparse)
             sparse.values.name = name
             return
         target = proto.initializer.add()
-        self.write(tensor, target)
+        self.write(tensor, target, len(proto.initializer) - 1 if main else None)
         target.name = name
 
     def finish_initializers(self, model: onnx.ModelProto, names: Names) -> None:
@@ -187,7 +193,7 @@ class Emitter:
         listed = self.root.initializers
         for value, name in names.names.items():
             if value.constant is not None and value.producer is None and value not in listed:
-                self.initializer(value.constant, name, model.graph)
+                self.initializer(value.constant, name, model.graph, main=True)
         if self.loaded is None or model.ir_version >= _LISTED_UNTIL_IR:
             return
         old = {tensor.name for tensor in self.loaded.graph.initializer} | {info.name for info in model.graph.input}
@@ -317,7 +323,8 @@ def annotate(source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> N
     """Keep what the model said of values by their names, unless a value is gone or another one has its name now."""
     if not source.value_info and not source.quantization_annotation:
         return
-    alive = {name for value, name in names.names.items() if value.name == name and _is_loaded(value)}
+    infos = {info.name: info for info in source.value_info}
+    alive = {n for value, n in names.names.items() if value.name == n and _is_still(value, infos.get(n))}
     gone = {name for node in source.node for name in node.output}
     gone.update(info.name for info in source.input)
     gone.update(tensor.name for tensor in source.initializer)
@@ -330,8 +337,14 @@ def annotate(source: onnx.GraphProto, names: Names, proto: onnx.GraphProto) -> N
             proto.quantization_annotation.append(annotation)
 
 
-def _is_loaded(value: Value) -> bool:
-    return value.producer is None or value.producer.source is not None
+def _is_still(value: Value, info: onnx.ValueInfoProto | None) -> bool:
+    """Whether it is a loaded value; a constant under a loaded one's name must have the shape declared of it."""
+    if value.producer is not None:
+        return value.producer.source is not None
+    if value.constant is None or info is None or not info.type.tensor_type.HasField("shape"):
+        return True
+    dims, shape = info.type.tensor_type.shape.dim, value.constant.shape
+    return len(dims) == len(shape) and all(d.dim_value in (0, n) for d, n in zip(dims, shape, strict=True))
 
 
 def named(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

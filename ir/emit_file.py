@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, Self, get_args
@@ -12,7 +12,8 @@ from typing import BinaryIO, Literal, Self, get_args
 from google.protobuf.message import EncodeError
 from onnx import ModelProto, TensorProto
 
-from planish.ir.emit import LARGEST_PROTOBUF, Emitter, constants, inline_size, write_inline
+from planish.ir import wire
+from planish.ir.emit import LARGEST_PROTOBUF, Emitter, constants, describe, inline_size, write_inline
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph
 from planish.ir.load_tensor import ExternalTensor, ProtoTensor, SparseTensor
@@ -30,8 +31,8 @@ _MAPPED, _MAPPED_ALIGNMENT, _ALIGNMENT = 1 << 20, 1 << 16, 64
 
 def save(
     graph: Graph, path: str | os.PathLike[str], *, opset: int | None = None, external_data: ExternalData = "auto"
-) -> None:
-    """Write the model to `path`, and weights that go outside it to one file beside it, `<name>.data`.
+) -> tuple[Path, ...]:
+    """Write the model to `path`, and weights that go outside it to one file beside it, `<name>.data`; the files.
 
     opset: the version of the standard operators to write; None keeps the graph's own.
     external_data: "auto" leaves outside what came from outside, and puts everything of 1 KiB and more there when the
@@ -50,8 +51,9 @@ def save(
     with _failures_named(target), _Replacement() as replacement:
         writer = _Writer(data.name, outside, lambda: replacement.open(data))
         model = Emitter(graph, opset, writer).model()
-        replacement.write(target, _serialized(model, target))
+        replacement.write(target, _serialized(model, writer.apart, target))
         replacement.commit()
+    return replacement.targets
 
 
 def check_target(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -119,19 +121,27 @@ def _is_large(tensor: Tensor) -> bool:
     return plain and tensor.nbytes >= SMALLEST_EXTERNAL
 
 
+def _may_wait(tensor: Tensor) -> bool:
+    """Whether the elements can be put into the model when it is serialized already."""
+    inside = isinstance(tensor, ProtoTensor) and tensor.apart is None
+    return tensor.nbytes >= wire.LARGE and tensor.dtype is not DType.STRING and not inside
+
+
 def _came_from_outside(tensor: Tensor) -> bool:
     """Of a model with external data: what was there, and what passes made of it."""
     return isinstance(tensor, ExternalTensor) or (_is_large(tensor) and not isinstance(tensor, ProtoTensor))
 
 
-def _serialized(model: ModelProto, target: Path) -> bytes:
-    try:
-        return model.SerializeToString()
-    except EncodeError:
-        raise GraphError(
-            f"{target}: what must stay inside the model does not fit one protobuf (2 GiB); values of Constant nodes "
-            "stay inside, and an initializer can take their place"
-        ) from None
+def _serialized(model: ModelProto, apart: Mapping[int, Tensor], target: Path) -> Sequence[wire.Bytes | Tensor]:
+    """The model in pieces; `apart` holds the initializers that it lacks the elements of, by their place."""
+    with suppress(EncodeError):
+        pieces = wire.put_in(memoryview(model.SerializeToString()), apart)
+        if wire.size_of(pieces) <= wire.LARGEST:
+            return pieces
+    raise GraphError(
+        f"{target}: what must stay inside the model does not fit one protobuf (2 GiB); values of Constant nodes "
+        "stay inside, and an initializer can take their place"
+    )
 
 
 class _Writer:
@@ -141,12 +151,18 @@ class _Writer:
         self.location = location
         self.outside = outside
         self.open_data = open_data
+        self.apart: dict[int, Tensor] = {}
+        """Initializers whose elements are still to be put inside the model, by their place."""
         self._file: BinaryIO | None = None
         self._written: dict[object, int] = {}
 
-    def __call__(self, tensor: Tensor, proto: TensorProto) -> None:
+    def __call__(self, tensor: Tensor, proto: TensorProto, place: int | None) -> None:
         if not self.outside(tensor):
-            write_inline(tensor, proto)
+            if place is None or not _may_wait(tensor):
+                write_inline(tensor, proto)
+                return
+            describe(tensor, proto)
+            self.apart[place] = tensor
             return
         offset = self._written.get(tensor.identity)
         if offset is None:
@@ -198,8 +214,15 @@ class _Replacement:
         self._files.append(os.fdopen(descriptor, "wb"))
         return self._files[-1]
 
-    def write(self, target: Path, data: bytes) -> None:
-        self.open(target).write(data)
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The files, the last one first."""
+        return tuple([target for _, target in reversed(self._moves)])
+
+    def write(self, target: Path, pieces: Iterable[wire.Bytes | Tensor]) -> None:
+        file = self.open(target)
+        for piece in pieces:
+            file.writelines(piece.raw_chunks() if isinstance(piece, Tensor) else (piece,))
 
     def commit(self) -> None:
         for file in self._files:

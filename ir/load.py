@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple, cast
 
 import networkx as nx
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import AttributeProto, inliner
 
 from planish.ir.collection import paused_collection
@@ -17,9 +16,11 @@ from planish.ir.dim import Dim, fresh_symbol, symbol
 from planish.ir.errors import GraphError
 from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
 from planish.ir.infer import infer
+from planish.ir.load_file import read_model
 from planish.ir.load_repair import repair
 from planish.ir.load_tensor import Folder, count_of, external_tensors, is_external, load_sparse, load_tensor
 from planish.ir.ops import forms, schema
+from planish.ir.ops.table import OPERATORS
 from planish.ir.tensor import Spool, Tensor
 from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
@@ -50,11 +51,13 @@ def load(
     that two nodes define; what was repaired is told in the graph's `notes`. External weights are referred to, not read.
     Raises GraphError naming the file and what is wrong with it.
     """
+    weights: Mapping[str, memoryview] = {}
     if isinstance(model, onnx.ModelProto):
         proto, folder = onnx.ModelProto(), Folder(None, model.graph.name or "model")
         proto.CopyFrom(model)
     else:
-        proto, folder = read_model(Path(model)), Folder.of(Path(model))
+        folder = Folder.of(Path(model))
+        proto, weights = read_model(Path(model))
     if not proto.HasField("graph"):
         raise GraphError(f"{folder.origin}: holds no graph, so it is not an ONNX model")
     _check_opsets(proto, folder)
@@ -63,12 +66,12 @@ def load(
     notes: tuple[str, ...] = ()
     with paused_collection():
         try:
-            graph = _load(proto, folder)
+            graph = _load(proto, folder, weights)
         except _DefinedTwiceError:
             notes = () if strict else repair(proto)
             if not notes:
                 raise
-            graph = _load(proto, folder)
+            graph = _load(proto, folder, weights)
     graph.notes = notes
     for tensor in external_tensors(proto):
         load_tensor(tensor, folder)
@@ -79,25 +82,11 @@ def load(
     return graph
 
 
-def _load(proto: onnx.ModelProto, folder: Folder) -> Graph:
+def _load(proto: onnx.ModelProto, folder: Folder, weights: Mapping[str, memoryview]) -> Graph:
     try:
-        return _Loader(proto, folder).load()
+        return _Loader(proto, folder, weights).load()
     except _OutOfOrderError:
-        return _Loader(proto, folder, sort=True).load()
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """The protobuf in a file, external data left where it is."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from None
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise GraphError(f"{path}: is not an ONNX model, or is cut off (protobuf cannot parse it)") from None
-    return proto
+        return _Loader(proto, folder, weights, sort=True).load()
 
 
 def opset_versions(proto: onnx.ModelProto) -> dict[str, int]:
@@ -146,8 +135,12 @@ class _Scope:
 
 
 class _Loader:
-    def __init__(self, proto: onnx.ModelProto, folder: Folder, *, sort: bool = False) -> None:
+    def __init__(
+        self, proto: onnx.ModelProto, folder: Folder, weights: Mapping[str, memoryview], *, sort: bool = False
+    ) -> None:
+        """weights: raw data of the main graph's initializers that the proto lacks."""
         self.proto = proto
+        self.weights = weights
         self.sort = sort
         self.folder = folder
         self.opsets = opset_versions(proto)
@@ -190,7 +183,7 @@ class _Loader:
         for initializer in proto.initializer:
             name = initializer.name
             self.define(tensors, name)
-            tensors[name] = load_tensor(initializer, self.folder)
+            tensors[name] = load_tensor(initializer, self.folder, None if nested else self.weights.get(name))
         for sparse in proto.sparse_initializer:
             self.define(tensors, sparse.values.name)
             tensors[sparse.values.name] = load_sparse(sparse, self.folder)
@@ -269,6 +262,8 @@ class _Loader:
             key = schema.key_of(domain, self.text(proto.op_type), overload=proto.overload)
             if known is None and domain in schema.STANDARD_DOMAINS:
                 key = schema.foreign_key(key)
+            elif local and key in OPERATORS:
+                key += ":"  # an overload without a name: the model's own function, and none that the table knows
             required = () if known is None else schema.required(domain, proto.op_type, self.opsets.get(domain, 0))
             found = self.forms[name] = (key, known is None or known.plain, required)
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from planish.ir.errors import GraphError
-from planish.ir.tensor import FileTensor, Tensor
+from planish.ir.tensor import FileTensor, Tensor, unpack
 from planish.ir.types import Array, DType
 
 _LARGEST = 2**63 - 1
@@ -36,29 +35,34 @@ _TYPED_FIELDS = {
 
 
 class ProtoTensor(Tensor):
-    """Elements inside the loaded model, decoded when asked for."""
+    """Elements inside the loaded model, decoded when asked for; `apart` is the raw data that `proto` was read without."""
 
-    __slots__ = ("_array", "proto")
+    __slots__ = ("_array", "apart", "proto")
 
-    def __init__(self, proto: onnx.TensorProto, shape: tuple[int, ...]) -> None:
+    def __init__(self, proto: onnx.TensorProto, shape: tuple[int, ...], apart: memoryview | None = None) -> None:
         super().__init__(_DTYPES[proto.data_type], shape)
         self.proto = proto
+        self.apart = apart
         self._array: Array | None = None
 
     def array(self) -> Array:
         if self._array is not None:
             return self._array
-        raw = self.proto.raw_data
-        if raw and self.dtype.bits >= _BYTE and sys.byteorder == "little":
-            array: Array = np.frombuffer(raw, self.dtype.numpy).reshape(self.shape)
-        else:
+        raw = self.proto.raw_data if self.apart is None else self.apart
+        if not raw:
             array = numpy_helper.to_array(self.proto)
+        elif self.dtype.bits < _BYTE:
+            array = unpack(raw, self.dtype, self.shape)
+        else:
+            array = np.frombuffer(raw, self.dtype.numpy.newbyteorder("<")).reshape(self.shape)
         if self.nbytes <= _KEPT:
             self._array = array
         return array
 
     def raw_chunks(self) -> Iterator[bytes | memoryview]:
-        if self.proto.HasField("raw_data"):
+        if self.apart is not None:
+            yield self.apart
+        elif self.proto.HasField("raw_data"):
             yield self.proto.raw_data
         else:
             yield from super().raw_chunks()
@@ -163,8 +167,11 @@ class Folder:
         return file, self._sizes[file]
 
 
-def load_tensor(proto: onnx.TensorProto, folder: Folder) -> Tensor:
-    """A tensor as the model stores it; raises GraphError when its shape, type and data do not agree."""
+def load_tensor(proto: onnx.TensorProto, folder: Folder, apart: memoryview | None = None) -> Tensor:
+    """A tensor as the model stores it; raises GraphError when its shape, type and data do not agree.
+
+    apart: its raw data, where the proto was read without them.
+    """
     shape = tuple(proto.dims)
     where = Where(folder.origin, proto.name)
     dtype = _DTYPES.get(proto.data_type)
@@ -176,18 +183,19 @@ def load_tensor(proto: onnx.TensorProto, folder: Folder) -> Tensor:
     needed = (count * dtype.bits + 7) // 8
     if proto.data_location == onnx.TensorProto.EXTERNAL:
         return _external(proto, shape, needed, folder)
-    if proto.HasField("raw_data"):
+    if apart is not None or proto.HasField("raw_data"):
         if dtype is DType.STRING:
             raise GraphError(f"{where} holds strings as raw bytes, which ONNX does not allow")
-        if len(proto.raw_data) != needed:
-            raise GraphError(f"{where} of shape {list(shape)} needs {needed} bytes and holds {len(proto.raw_data)}")
+        held = len(proto.raw_data if apart is None else apart)
+        if held != needed:
+            raise GraphError(f"{where} of shape {list(shape)} needs {needed} bytes and holds {held}")
     else:
         name, per_element = _TYPED_FIELDS.get(dtype, ("int32_data", 1))
         held = len(getattr(proto, name))
         wanted = count * per_element if dtype.bits >= _BYTE or dtype is DType.STRING else needed
         if held != wanted:
             raise GraphError(f"{where} of shape {list(shape)} needs {wanted} elements of {name} and holds {held}")
-    return ProtoTensor(proto, shape)
+    return ProtoTensor(proto, shape, apart)
 
 
 def load_sparse(proto: onnx.SparseTensorProto, folder: Folder) -> Tensor:

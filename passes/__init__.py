@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from planish.ir import Graph
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
+from planish.passes.deploy.lower_depth_to_space import LowerDepthToSpace
+from planish.passes.deploy.lower_upsampled_conv import LowerUpsampledConv
 from planish.passes.errors import PassError, PipelineError
 from planish.passes.fuse.affine_conv import FuseAffineConv
 from planish.passes.fuse.attention import FuseAttention
@@ -51,6 +53,7 @@ from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
+from planish.passes.simplify.fold_fills import FoldFills
 from planish.passes.simplify.fold_shapes import FoldShapes
 from planish.passes.simplify.inline_constant_if import InlineConstantIf
 from planish.passes.simplify.lower_einsum import LowerEinsum
@@ -72,6 +75,7 @@ from planish.passes.simplify.move_transposes import MoveTransposes
 from planish.passes.simplify.reduce_strength import ReduceStrength
 from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
 from planish.passes.simplify.remove_expands import RemoveExpands
+from planish.passes.simplify.remove_initial_states import RemoveInitialStates
 from planish.passes.simplify.remove_noops import RemoveNoops
 from planish.passes.simplify.simplify_ifs import SimplifyIfs
 from planish.passes.simplify.simplify_logic import SimplifyLogic
@@ -100,6 +104,7 @@ __all__ = [
 
 PASSES: Mapping[str, type[Pass]] = {
     "fold-constants": FoldConstants,
+    "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
     "fuse-affine-conv": FuseAffineConv,
     "fuse-attention": FuseAttention,
@@ -129,6 +134,8 @@ PASSES: Mapping[str, type[Pass]] = {
     "inline-constant-if": InlineConstantIf,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
+    "lower-depth-to-space": LowerDepthToSpace,
+    "lower-upsampled-conv": LowerUpsampledConv,
     "merge-arithmetic": MergeArithmetic,
     "merge-bounds": MergeBounds,
     "merge-casts": MergeCasts,
@@ -147,6 +154,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,
+    "remove-initial-states": RemoveInitialStates,
     "remove-noops": RemoveNoops,
     "simplify-ifs": SimplifyIfs,
     "simplify-logic": SimplifyLogic,
@@ -155,9 +163,10 @@ PASSES: Mapping[str, type[Pass]] = {
 }
 
 _SIMPLIFY = (
-    MergeDuplicateConstants(),
     FoldShapes(),
     FoldConstants(),
+    FoldFills(),
+    MergeDuplicateConstants(),  # of those that nothing folds away
     InlineConstantIf(),
     SimplifyIfs(),
     SimplifyLoops(),
@@ -173,6 +182,7 @@ _SIMPLIFY = (
     MergeReductions(),
     MergePads(),
     RemoveExpands(),
+    RemoveInitialStates(),
     MoveReshapes(),
     MoveSplits(),
     MoveTransposes(),
@@ -216,11 +226,12 @@ _FUSED: tuple[Stage, ...] = (
     Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
     RemoveDeadNodes(),
 )
+_LOWERED = (LowerConvTranspose(), LowerUpsampledConv(), LowerDepthToSpace(), RemoveDeadNodes())
 
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,
     "fuse": _FUSED,
-    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), RemoveDeadNodes()),
+    "deploy": (*_SIMPLER, *_FUSED, *_LOWERED),
 }
 
 

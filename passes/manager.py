@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from planish.ir import Graph, GraphError, Node, emit
 from planish.ir.collection import paused_collection
@@ -62,6 +62,10 @@ class Fixpoint:
 Stage = Pass | Fixpoint
 
 
+def _no_rewrites() -> list[Rewrite]:
+    return []
+
+
 @dataclass
 class PassRecord:
     """What a pass did at one place of a pipeline, over all rounds of a fixpoint that holds it.
@@ -71,7 +75,7 @@ class PassRecord:
     """
 
     name: str
-    rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
+    rewrites: list[Rewrite] = field(default_factory=_no_rewrites)
     nodes_before: int = 0
     nodes_after: int = 0
     seconds: float = 0.0
@@ -166,46 +170,88 @@ class PassManager:
             return _Turns(self).run(graph)
 
 
+class _Memory:
+    """What a pass knows of the graph, wherever in the pipeline it stands."""
+
+    __slots__ = ("left", "seen")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.seen: int | None = None
+        """How much of the log the pass has looked at; None before it has seen the graph."""
+        self.left = -1
+        """The version of the graph as the pass last left it: a second run on that would change nothing."""
+
+
+class _Place(NamedTuple):
+    """A pass where it stands in the pipeline."""
+
+    stage: Pass
+    memory: _Memory
+    record: PassRecord
+
+
+class _Round(NamedTuple):
+    """A fixpoint where it stands in the pipeline."""
+
+    parts: tuple[_Place | _Round, ...]
+    rounds: int
+
+
 class _Turns:
     """One run of a manager's stages over a graph."""
 
     def __init__(self, manager: PassManager) -> None:
         self.instruments = manager.instruments
-        self.stages = manager.stages
         self.state = Run(manager.fp, manager.limit, manager.kernels, manager.newest_opset)
-        self.records: dict[tuple[int, ...], PassRecord] = {}
-        self.seen: dict[Pass, int] = {}
-        """How much of the log each pass has looked at, wherever in the pipeline it stands."""
-        self.left: dict[Pass, int] = {}
-        """The version of the graph as each pass last left it: a second run on that would change nothing."""
+        self.memories: dict[tuple[type[Pass], Pass], _Memory] = {}
+        self.records: list[PassRecord] = []
         self.nodes = 0
+        self.places = tuple([self.place(stage) for stage in manager.stages])
+
+    def place(self, stage: Stage) -> _Place | _Round:
+        if isinstance(stage, Fixpoint):
+            return _Round(tuple([self.place(part) for part in stage.stages]), stage.rounds)
+        record = PassRecord(stage.name)
+        self.records.append(record)
+        key = (type(stage), stage)  # the hash of a pass without options is that of every other one
+        memory = self.memories.get(key)
+        if memory is None:
+            memory = self.memories[key] = _Memory()
+        return _Place(stage, memory, record)
 
     def run(self, graph: Graph) -> tuple[PassRecord, ...]:
         self.verify(graph, "before the first pass")
-        self.nodes = node_count(graph)
-        for index, stage in enumerate(self.stages):
-            self.stage(stage, graph, (index,))
+        self.nodes = self.state.count(graph)
+        for place in self.places:
+            self.stage(place, graph)
         self.verify(graph, "after the last pass")
-        return tuple(self.records.values())
+        return tuple(self.records)
 
-    def stage(self, stage: Stage, graph: Graph, place: tuple[int, ...]) -> int:
+    def stage(self, place: _Place | _Round, graph: Graph) -> int:
         """Run a stage; the number of rewrites."""
-        if isinstance(stage, Pass):
-            return self.turn(stage, graph, place)
+        if isinstance(place, _Place):
+            return self.turn(place, graph)
         total = 0
-        for _ in range(stage.rounds):
-            count = sum([self.stage(part, graph, (*place, index)) for index, part in enumerate(stage.stages)])
+        for _ in range(place.rounds):
+            count = sum([self.stage(part, graph) for part in place.parts])
             total += count
             if not count or self.state.exhausted:
                 break
         return total
 
-    def turn(self, stage: Pass, graph: Graph, place: tuple[int, ...]) -> int:
+    def turn(self, place: _Place, graph: Graph) -> int:
         """One turn of a pass, over what changed since its last turn."""
+        stage, memory, record = place
         state = self.state
-        record = self.records.setdefault(place, PassRecord(stage.name, nodes_before=self.nodes, nodes_after=self.nodes))
-        start = _still_there(state.log[self.seen[stage] :]) if stage in self.seen else None
-        if state.exhausted or (start is not None and not start) or self.left.get(stage) == graph.version:
+        if not record.nodes_before:
+            record.nodes_before = record.nodes_after = self.nodes
+        if state.exhausted or memory.left == graph.version:
+            return 0
+        start = None if memory.seen is None else _still_there(state.log[memory.seen :])
+        if start is not None and not start:
             return 0
         wanted = [instrument.before(stage.name, graph) for instrument in self.instruments]
         if not all(wanted):
@@ -215,17 +261,19 @@ class _Turns:
         record.seconds += time.perf_counter() - began
         if graph.opset_imports.get("") != opset:  # newer forms give every pass a new chance
             record.opset = graph.opset_imports[""]
-            self.seen.clear()
-            self.left.clear()
+            self.forget()
         made = state.rewrites[done:]
-        self.seen[stage] = len(state.log)
-        self.left[stage] = graph.version
+        memory.seen, memory.left = len(state.log), graph.version
         if made:
-            nodes = node_count(graph)
+            nodes = state.count(graph)
             record.rewrites.extend(made)
             record.nodes_after += nodes - self.nodes
             self.nodes = nodes
         return len(made)
+
+    def forget(self) -> None:
+        for memory in self.memories.values():
+            memory.forget()
 
     def guarded(self, stage: Pass, graph: Graph, start: Sequence[Node] | None) -> None:
         """Run a pass, verify what it touched and show it to the instruments; every failure becomes a PassError."""
@@ -237,7 +285,8 @@ class _Turns:
             if state.equal:
                 state.log.extend(replace_extents(graph, state.equal))
                 state.equal.clear()
-                self.left.clear()
+                for memory in self.memories.values():
+                    memory.left = -1
             verify_nodes(_still_there(state.log[logged:]))
             for instrument in self.instruments:
                 instrument.after(stage.name, graph, state.rewrites[done:])

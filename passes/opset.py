@@ -25,11 +25,14 @@ class Opsets:
         """Let the graph's opset be the lowest that can express the new nodes, which are in it; why it cannot be.
 
         It cannot where a node that was there before, in an old version of its operator, has no newer form, and where
-        the target has no kernel for a new node though it could run all those that it replaces.
+        the target has no kernel for a new node though it could run all those that it replaces. An operator of another
+        domain is one that the target runs where it stands for itself.
         """
         raised = 0
         for node in created:
             if node.source is not None or node.graph is None:
+                continue
+            if parse_key(node.op).domain and any(old.op == node.op for old in replaced):
                 continue
             root = node.graph.root
             opset = root.opset_imports.get("", 0)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import overload
 
 from planish.ir import Node, Value
@@ -57,7 +57,7 @@ class Op:
     test of the node that is made first. An empty `ops` stands for every operator.
     """
 
-    __slots__ = ("_inner", "_wants_constant", "commutes", "operands", "ops", "shared", "where")
+    __slots__ = ("_depth", "_inner", "_needed", "_wants_constant", "commutes", "operands", "ops", "shared", "where")
 
     def __init__(
         self,
@@ -74,7 +74,11 @@ class Op:
         self.shared = shared
         self.where = where
         self._wants_constant = any(isinstance(part, Const) for part in self.operands or ())
-        self._inner = tuple([part.ops for part in self.operands or () if isinstance(part, Op) and part.ops])
+        inner = [part for part in self.operands or () if isinstance(part, Op)]
+        self._depth: int = 1 + max([part.depth for part in inner], default=0)
+        self._inner = tuple([part.ops for part in inner if part.ops])
+        needed = [self.ops] if self.ops else []
+        self._needed: tuple[frozenset[str], ...] = (*needed, *(ops for part in inner for ops in part._needed))
 
     def may_match(self, node: Node) -> bool:
         """A quick test of a node whose operator is right; most places fail here, before anything is bound."""
@@ -101,17 +105,17 @@ class Op:
                     return False
         return True
 
-    def may_stand_among(self, ops: Container[str]) -> bool:
+    def may_stand_among(self, ops: Set[str]) -> bool:
         """Whether a graph with these operators may hold the picture: a quick test of a whole graph."""
-        if self.ops and not any(op in ops for op in self.ops):
-            return False
-        return all(part.may_stand_among(ops) for part in self.operands or () if isinstance(part, Op))
+        for needed in self._needed:
+            if ops.isdisjoint(needed):
+                return False
+        return True
 
     @property
     def depth(self) -> int:
         """Nodes on the longest path of the picture."""
-        inner = [part.depth for part in self.operands or () if isinstance(part, Op)]
-        return 1 + max(inner, default=0)
+        return self._depth
 
     def __repr__(self) -> str:
         inside = "..." if self.operands is None else ", ".join(map(_picture, self.operands))

@@ -152,6 +152,8 @@ class _Parser:
         for option in options:
             if option not in ("only", "skip"):
                 raise self.error(f"{name} has no option {option!r}; it takes only and skip")
+        if not options:
+            return tuple(self.named[name])
         only, skip = options.get("only", "*").split("|"), options.get("skip", "").split("|")
         kept = _filter(self.named[name], name, only, skip)
         if not kept:

@@ -7,7 +7,7 @@ within reach of a picture around it changed; so the cost is proportional to the 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,8 +23,8 @@ from planish.passes.pattern import Bindings, Op
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
-_FEW = 256
-"""Nodes that are looked at sooner than the operators of the whole graph are listed."""
+_FEW = 8
+"""The part of all nodes, as a divisor, that costs less to look around than the whole graph costs to look through."""
 Replacement = Value | tuple[Value, ...] | None
 Pair = tuple[Value, Value]
 """A value and what replaces it."""
@@ -137,20 +137,21 @@ class Match(Bindings):
         return nested.outputs
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node] | None = None) -> None:
+def rewrite(
+    graph: Graph, rules: Iterable[Rule], run: Run, start: Sequence[Node] | None = None, *, readers_first: bool = False
+) -> None:
     """Fire the rules wherever they match, in this graph and those nested in it, until none does.
 
-    start: the nodes to look at first; None means all.
+    start: the nodes to look at first; None means all. readers_first: look at a node after those that read it, so that
+    what they no longer need is gone before anything is made of it.
     """
-    allowed = [rule for rule in rules if run.allows(rule.contract.name)]
-    few = start is not None and len(start) <= _FEW
-    driver = _Driver(allowed, run, None if few else run.operators_of(graph))
-    if not driver.by_op and not driver.everywhere:
-        return
-    if start is not None:
-        driver.drive(driver.interesting(driver.around(start)))
+    if start is not None and len(start) * _FEW < run.size:
+        driver = _Driver(rules, run)
+        nodes = [*driver.around(start)]
     else:
-        driver.drive(graph.walk() if driver.everywhere else run.nodes_of(graph, driver.by_op))
+        driver = _Driver(rules, run, run.operators_of(graph))
+        nodes = run.nodes_of(graph, driver.roots()) if driver.rules else ()
+    driver.drive(reversed(nodes) if readers_first else nodes)
 
 
 def trial(rule: Rule, match: Match) -> None:
@@ -164,40 +165,47 @@ def trial(rule: Rule, match: Match) -> None:
 
 
 class _Driver:
-    def __init__(self, rules: Sequence[Rule], run: Run, present: Iterable[str] | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule], run: Run, present: Set[str] | None = None) -> None:
         """present: the operators of the graph, where they are known."""
         self.run = run
         self.opsets = Opsets(run.kernels, run.newest_opset)
-        self.rules = tuple(rules)
+        self.all = tuple(rules)
         self.worklist: dict[Node, None] = {}
-        self.present: set[str] | None = None
-        if present is None:
-            self.arm(self.rules)
-        else:
-            self.expect(present)
+        self.present = present
+        self.arm()
 
-    def arm(self, rules: Sequence[Rule]) -> None:
-        self.everywhere = tuple([rule for rule in rules if not rule.pattern.ops])
+    def arm(self) -> None:
+        """Leave out the rules that may not fire, and those whose pictures need an operator that the graph lacks."""
+        present, rules = self.present, self.all
+        if present is not None:
+            rules = [rule for rule in rules if rule.pattern.may_stand_among(present)]
+        self.rules = tuple([rule for rule in rules if self.run.allows(rule.contract.name)])
+        self.reach = 0
         self.by_op: dict[str, tuple[Rule, ...]] = {}
-        for op in {op for rule in rules for op in rule.pattern.ops}:
-            self.by_op[op] = tuple([rule for rule in rules if not rule.pattern.ops or op in rule.pattern.ops])
-        self.reach = max([rule.pattern.depth for rule in rules], default=1)
 
-    def expect(self, ops: Iterable[str]) -> None:
-        """Leave out the rules whose pictures need an operator that the graph lacks, until a rewrite makes one."""
-        self.present = set(ops)
-        self.arm([rule for rule in self.rules if rule.pattern.may_stand_among(self.present)])
+    def roots(self) -> Set[str] | None:
+        """The operators that some picture has at its root; None for all of them."""
+        found: set[str] = set()
+        for rule in self.rules:
+            if not rule.pattern.ops:
+                return None
+            found |= rule.pattern.ops
+        return found
 
-    def interesting(self, nodes: Iterable[Node]) -> Iterable[Node]:
-        """The nodes whose operator some rule's root has."""
-        return nodes if self.everywhere else [node for node in nodes if node.op in self.by_op]
+    def rules_of(self, op: str) -> tuple[Rule, ...]:
+        """The rules whose picture may have a node of this operator at its root."""
+        found = tuple([rule for rule in self.rules if not rule.pattern.ops or op in rule.pattern.ops])
+        self.by_op[op] = found
+        return found
 
     def drive(self, start: Iterable[Node]) -> None:
         queue = list(start)
         bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
         while queue:
             for node in queue:
-                rules = self.by_op.get(node.op, self.everywhere)
+                rules = self.by_op.get(node.op)
+                if rules is None:
+                    rules = self.rules_of(node.op)
                 if rules and node.graph is not None and node.op != RETURN:
                     self.visit(node, rules)
                     if self.run.exhausted:
@@ -258,8 +266,9 @@ class _Driver:
         for node in match.created:
             if node.source is None:
                 node.origin = sources
-        if self.present is not None and not self.present.issuperset([node.op for node in match.created]):
-            self.expect(self.present.union(node.op for node in match.created))
+        if self.present is not None and any([node.op not in self.present for node in match.created]):
+            self.present = self.present | {node.op for node in match.created}
+            self.arm()
         affected: dict[Node, None] = dict.fromkeys(match.created)
         for old, new in pairs:
             if not new.name:
@@ -293,16 +302,22 @@ class _Driver:
 
         The last because some rules ask who reads a result.
         """
-        front: Iterable[Node] = list(nodes)
-        operands = [operand for node in front for operand in node.operands if operand is not None]
-        found = dict.fromkeys([operand.producer for operand in operands if operand.producer is not None])
-        for _ in range(self.reach):
-            found.update(dict.fromkeys(front))
-            further: dict[Node, None] = {}
+        self.reach = self.reach or max([rule.pattern.depth for rule in self.rules], default=1)
+        front = dict.fromkeys(nodes)
+        found: dict[Node, None] = {}
+        for node in front:
+            for operand in node.operands:
+                if operand is not None and operand.producer is not None:
+                    found[operand.producer] = None
+        reached = dict(front)
+        for _ in range(self.reach - 1):
+            readers: dict[Node, int] = {}
             for node in front:
                 for result in node.results:
-                    further.update(dict.fromkeys(result.readers))
-            front = further
+                    readers.update(result.readers)
+            front = {node: None for node in readers if node not in reached}
+            reached.update(front)
+        found.update(reached)
         return found
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
-from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from planish.ir import Graph, Node
@@ -48,24 +47,41 @@ class Run:
     equal: dict[str, Dim] = field(default_factory=dict[str, Dim])
     """Made-up names of extents that rewrites showed to be other extents, not replaced yet."""
 
-    _places: dict[str, list[tuple[int, Node]]] = field(default_factory=dict[str, list[tuple[int, Node]]], repr=False)
+    _nodes: list[Node] = field(default_factory=list[Node], repr=False)
+    _places: dict[str, list[int]] = field(default_factory=dict[str, list[int]], repr=False)
     _placed: tuple[Graph, int] | None = field(default=None, repr=False)
 
-    def operators_of(self, graph: Graph) -> Collection[str]:
+    def operators_of(self, graph: Graph) -> Set[str]:
         """The operators of a graph and of those nested in it."""
         if self._placed != (graph, graph.root.version):
+            self._nodes = list(graph.walk())
             self._places = {}
-            for place, node in enumerate(graph.walk()):
-                self._places.setdefault(node.op, []).append((place, node))
+            for place, node in enumerate(self._nodes):
+                if node.op in self._places:
+                    self._places[node.op].append(place)
+                else:
+                    self._places[node.op] = [place]
             self._placed = (graph, graph.root.version)
-        return self._places
+        return self._places.keys()
 
-    def nodes_of(self, graph: Graph, ops: Iterable[str]) -> list[Node]:
-        """The nodes with one of these operators, in order, those of nested graphs behind their owner."""
+    def nodes_of(self, graph: Graph, ops: Iterable[str] | None) -> Sequence[Node]:
+        """The nodes with one of these operators, in order, those of nested graphs behind their owner; None for all."""
         present = self.operators_of(graph)
+        if ops is None:
+            return self._nodes
         lists = [self._places[op] for op in ops if op in present]
-        found = lists[0] if len(lists) == 1 else sorted(chain.from_iterable(lists), key=itemgetter(0))
-        return [node for _, node in found]
+        places = lists[0] if len(lists) == 1 else sorted(chain.from_iterable(lists))
+        return [self._nodes[place] for place in places]
+
+    @property
+    def size(self) -> int:
+        """About how many nodes there are: as many as when they were looked through last."""
+        return len(self._nodes)
+
+    def count(self, graph: Graph) -> int:
+        """Nodes of a graph and of those nested in it, Constant nodes left out."""
+        self.operators_of(graph)
+        return len(self._nodes) - len(self._places.get("Constant", ()))
 
     @property
     def exhausted(self) -> bool:

@@ -117,7 +117,7 @@ def _bound(way: _Way) -> Bound:
 _AROUND_ONE = frozenset(("Sigmoid", "Tanh", "Erf", "Softplus", "LogSoftmax"))
 _MOVES = frozenset((
     *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "Concat", "Split"),
-    *("Expand", "Tile", "Pad"),
+    *("Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"),
 ))  # fmt: skip
 
 

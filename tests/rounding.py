@@ -28,6 +28,7 @@ _MONOTONE = frozenset(
             "Add",
             "AveragePool",
             "BatchNormalization",
+            "Concat",
             "Constant",
             "Conv",
             "ConvTranspose",
@@ -46,7 +47,7 @@ _MONOTONE = frozenset(
             "Mul",
             "Neg",
         ),
-        *("Pad", "Relu", "Reshape", "Sub", "Transpose"),
+        *("Flatten", "Pad", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
     )
 )
 
@@ -74,7 +75,8 @@ def _make_positive(graph: onnx.GraphProto, around: Mapping[str, Array] | None = 
     """`around`: the constants that a nested graph sees."""
     made = dict(around or {}) | {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type not in _MONOTONE:
+        nearest = node.op_type == "Resize" and any(attribute.s == b"nearest" for attribute in node.attribute)
+        if node.op_type not in _MONOTONE and not nearest:
             raise ValueError(f"nothing is known of how {node.op_type} rounds")
         node.op_type = {"Sub": "Add", "Neg": "Identity"}.get(node.op_type, node.op_type)
         for attribute in node.attribute:

@@ -36,7 +36,7 @@ def _shape(value: Value | None) -> Shape | None:
 # Matrix products
 
 
-def _product_shape(node: Node, left: Shape | None, right: Shape | None) -> Shape | None:
+def product_shape(node: Node, left: Shape | None, right: Shape | None) -> Shape | None:
     """The shape of a matrix product: the last two axes multiply, those before them broadcast, a vector has no other."""
     if left == () or right == ():
         raise GraphError(f"{node.op} takes no scalar operand", node)
@@ -51,16 +51,16 @@ def _product_shape(node: Node, left: Shape | None, right: Shape | None) -> Shape
 def _infer_matmul(node: Node) -> Types:
     a, b = node.operands
     dtype = (None if a is None else a.dtype) or (None if b is None else b.dtype)
-    return _typed(dtype, _product_shape(node, _shape(a), _shape(b)))
+    return _typed(dtype, product_shape(node, _shape(a), _shape(b)))
 
 
 def _infer_matmul_integer(node: Node) -> Types:
-    return _typed(DType.INT32, _product_shape(node, _shape(node.operands[0]), _shape(node.operands[1])))
+    return _typed(DType.INT32, product_shape(node, _shape(node.operands[0]), _shape(node.operands[1])))
 
 
 def _infer_qlinear_matmul(node: Node) -> Types:
     zero_point = node.operand(7)
-    shape = _product_shape(node, _shape(node.operand(0)), _shape(node.operand(3)))
+    shape = product_shape(node, _shape(node.operand(0)), _shape(node.operand(3)))
     return _typed(None if zero_point is None else zero_point.dtype, shape)
 
 

@@ -9,6 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from planish.ir import Node, Value
+from planish.ir.graph import Attribute
+from planish.passes.deploy.interleave import interleaves
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Maybe, Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
@@ -47,7 +49,9 @@ def touching_windows(m: Match) -> Value | None:
     """ConvTranspose(x, w[C, M, k, k], b), stride k -> DepthToSpace(Conv(x, w'[k k M, C, 1, 1], b'), k)"""
     weight = m.array(m[w])
     channels, results, kernel, _ = weight.shape
-    pointwise = weight.transpose(2, 3, 1, 0).reshape(kernel * kernel * results, channels, 1, 1)
+    if interleaves(weight):
+        return m.decline("it only puts channels in their places")
+    pointwise = weight.transpose(1, 2, 3, 0).reshape(results * kernel * kernel, channels, 1, 1)
     return _blown_up(m, m[x], pointwise, kernel)
 
 
@@ -70,16 +74,15 @@ def touching_windows_in_a_row(m: Match) -> Value | None:
     source = shuffle.operands[0]
     if source is None or block * block * results > _BLOCK:
         return m.decline(f"{block * block * results} channels would cost more than {_BLOCK}")
-    wide = np.zeros((block, block, results, inner, inner, channels), weight.dtype)
-    for row in range(block):
-        for column in range(block):
-            at = (row // kernel, column // kernel)
-            wide[(row, column, slice(None), *at)] = weight[:, :, row % kernel, column % kernel].T
+    wide = np.zeros((results, block, block, channels, inner, inner), weight.dtype)
+    for row, column in np.ndindex(block, block):
+        at = (row // kernel, column // kernel)
+        wide[(slice(None), row, column, slice(None), *at)] = weight[:, :, row % kernel, column % kernel].T
     for activation in activations:
         m.cover(activation)
         source = m.add(activation.op, (source, *activation.operands[1:]), activation.attributes)
     m.cover(shuffle)
-    return _blown_up(m, source, wide.reshape(block * block * results, inner * inner * channels, 1, 1), block)
+    return _blown_up(m, source, wide.reshape(results * block * block, channels * inner * inner, 1, 1), block)
 
 
 activation = Op(tuple(_ACTIVATIONS), where=_follows_an_activation)
@@ -105,19 +108,21 @@ def _blown_up(m: Match, source: Value, weight: np.ndarray[tuple[int, ...], np.dt
     bias = m.get(b)
     operands = [source, m.constant(weight, m[w].name)]
     if bias is not None:
-        operands.append(m.constant(np.tile(m.array(bias), block * block), bias.name))
-    return m.add("DepthToSpace", (m.add("Conv", operands, {"kernel_shape": (1, 1)}),), {"blocksize": block})
+        operands.append(m.constant(np.repeat(m.array(bias), block * block), bias.name))
+    blocks = m.add("Conv", operands, {"kernel_shape": (1, 1)})
+    order: dict[str, Attribute] = {} if len(weight) == block * block else {"mode": "CRD"}
+    return m.add("DepthToSpace", (blocks,), {"blocksize": block, **order})
 
 
 def _path(m: Match) -> list[Node] | None:
-    """The DepthToSpace in DCR order before the root, and the activations behind it, each read once, in order."""
+    """The DepthToSpace in the order CRD before the root and the activations behind it, each read once, in order."""
     found: list[Node] = []
     value: Value | None = m[x]
     while value is not None and value.has_one_use and value.producer is not None:
         node = value.producer
         found.insert(0, node)
         if node.op == "DepthToSpace":
-            return found if node.get_str("mode") == "DCR" else None
+            return found if node.get_str("mode") == "CRD" or m[w].shape[0] == 1 else None
         if node.op not in _ACTIVATIONS or node.graph is not m.graph:
             return None
         value = node.operands[0]

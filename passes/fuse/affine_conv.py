@@ -15,7 +15,7 @@ from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Maybe, Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
-_ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "BatchNormalization"))
+_ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg", "BatchNormalization"))
 _CONVOLUTIONS = frozenset(("Conv", "ConvTranspose"))
 _FINITE = "results of the convolution that do not overflow"
 
@@ -132,9 +132,9 @@ def _all_take_it(m: Match, value: Value, reader: Node, shift: bool) -> bool:
 class FuseAffineConv(RulePass):
     """Fold arithmetic with a constant, one number or one a channel, into the convolutions behind it.
 
-    So is a BatchNormalization. Also past nodes in between that let it through: layout, pooling, and a positive scale
-    through Relu. A scale passes through zeros that are put around, a shift does not. Needs constant weights in every
-    reader.
+    So are a Neg and a BatchNormalization. Also past nodes in between that let it through: layout, pooling, and a
+    positive scale through Relu. A scale passes through zeros that are put around, a shift does not. Needs constant
+    weights in every reader.
     """
 
     name: ClassVar[str] = "fuse-affine-conv"

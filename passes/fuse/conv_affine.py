@@ -1,4 +1,4 @@
-"""Add, Sub, Mul or Div by a constant behind a convolution."""
+"""Add, Sub, Mul or Div by a constant, or Neg, behind a convolution."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ _ABSORBERS = {"Conv": absorb_into_conv, "ConvTranspose": absorb_into_conv_transp
 
 
 def _may_reach_a_convolution(node: Node) -> bool:
-    left, right = node.operands[0], node.operands[1]
-    if left is None or right is None or (left.constant is None) is (right.constant is None):
-        return False
-    producer = (right if right.constant is None else left).producer
+    moving = [operand for operand in node.operands if operand is not None and operand.constant is None]
+    producer = moving[0].producer if len(moving) == 1 else None
     return producer is not None and (producer.op in _ABSORBERS or is_passable(producer))
 
 
-arithmetic_node = Op(("Add", "Sub", "Mul", "Div"), where=_may_reach_a_convolution)
+arithmetic_node = Op(("Add", "Sub", "Mul", "Div", "Neg"), where=_may_reach_a_convolution)
 
 
 @rule(arithmetic_node, contract=Contract.REASSOCIATES, needs="results of the convolution that do not overflow")
@@ -64,7 +62,7 @@ def _channels(conv: Node) -> int | None:
 
 @dataclass(frozen=True)
 class FuseConvAffine(RulePass):
-    """Fold arithmetic with a constant, one number or one a channel, into the convolution before it.
+    """Fold arithmetic with a constant, one number or one a channel, or a Neg, into the convolution before it.
 
     Also past nodes in between that let it through: layout, pooling, and a positive scale through Relu. Needs constant
     weights, and no other reader on the way.

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.ir import Node, Value
+from planish.ir.dim import product
 from planish.passes.fuse.affine import Affine
 from planish.passes.rewrite import Match
 
 Numbers = NDArray[np.float64]
-_LONGEST = 8
+_REGROUPING = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
 
 class Spread(NamedTuple):
@@ -47,12 +48,14 @@ def spread_of(affine: Affine, rank: int) -> Spread:
 
 
 def arithmetic(m: Match, node: Node) -> tuple[Value, Spread] | None:
-    """The operand of an Add, Sub, Mul or Div that is not constant, and the map from it to the result.
+    """The operand of an Add, Sub, Mul, Div or Neg that is not constant, and the map from it to the result.
 
     None where no operand or both are constant, where the constant changes the shape, varies along more than one axis or
     is not finite.
     """
-    left, right = node.operands[0], node.operands[1]
+    left, right = node.operand(0), node.operand(1)
+    if node.op == "Neg" and left is not None and left.dtype is not None and left.dtype.is_float:
+        return left, Spread(np.array(-1.0), np.array(0.0))
     if left is None or right is None or (left.constant is None) is (right.constant is None):
         return m.decline(f"no operand of {node.label} is constant")
     operand, number = (right, left) if right.constant is None else (left, right)
@@ -83,6 +86,8 @@ def before(m: Match, node: Node, spread: Spread) -> Spread | None:
     if node.op == "Transpose":
         order = _order(node, spread)
         return Spread(*(part.transpose(np.argsort(order)) if part.size > 1 else part for part in spread))
+    if node.op in _REGROUPING and not spread.is_uniform:
+        return _regrouped(m, node, spread, node.result, node.operands[0])
     return _through(m, node, spread)
 
 
@@ -91,6 +96,8 @@ def after(m: Match, node: Node, spread: Spread) -> Spread | None:
     if node.op == "Transpose":
         order = _order(node, spread)
         return Spread(*(part.transpose(order) if part.size > 1 else part for part in spread))
+    if node.op in _REGROUPING and not spread.is_uniform:
+        return _regrouped(m, node, spread, node.operands[0], node.result)
     return _through(m, node, spread)
 
 
@@ -118,6 +125,20 @@ def _through(m: Match, node: Node, spread: Spread) -> Spread | None:
     if spread.is_uniform:
         return Spread(spread.scale.reshape(()), spread.shift.reshape(()))
     return spread if rank is not None and all(part.ndim in (0, rank) for part in spread) else None
+
+
+def _regrouped(m: Match, node: Node, spread: Spread, here: Value, there: Value | None) -> Spread | None:
+    """The map on the other side of a node that keeps the elements in order, where its axis is one there, too."""
+    axes = {axis for part in spread for axis, extent in enumerate(part.shape) if extent != 1}
+    if here.shape is None or there is None or there.shape is None or len(axes) != 1:
+        return m.decline(f"the shapes around {node.label} are not known, or the constants vary along different axes")
+    (axis,) = axes
+    outer, extent = product(here.shape[:axis]), here.shape[axis]
+    for place, other in enumerate(there.shape):
+        if other == extent and product(there.shape[:place]) == outer:
+            aligned = [-1 if index == place else 1 for index in range(len(there.shape))]
+            return Spread(*(part.reshape(aligned) if part.size > 1 else part.reshape(()) for part in spread))
+    return m.decline(f"{node.label} ({node.op}) cuts or joins the axis along which the constant varies")
 
 
 def _uniform(node: Node, spread: Spread) -> bool:

@@ -86,7 +86,7 @@ def _evaluate(options: FoldConstants, m: Match) -> Sequence[Array] | None:
                 return None
             continue
         size = int(np.prod(static, dtype=object)) if static else 1
-        if size * 16 > options.growth and size > 2 * max((tensor.size for tensor in constants), default=0):
+        if size * 16 > options.growth and size > 2 * sum(tensor.size for tensor in constants):
             m.decline("the constant would make the file grow; raise fold-constants{growth=...}")
             return None
     arrays: list[Array | None] = []

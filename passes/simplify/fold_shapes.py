@@ -8,32 +8,33 @@ from typing import ClassVar
 
 import numpy as np
 
-from planish.ir import DType, Node, Value
+from planish.ir import DType, Graph, Node, Value
 from planish.ir.dim import Dim, Shape
 from planish.ir.ops.table import is_pure
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op, Var
-from planish.passes.rewrite import Contract, Match, Rule, rule
+from planish.passes.rewrite import Contract, Match, Rule, rewrite, rule
+from planish.passes.run import Run
 
 x, target = Var("x"), Var("target")
 reshape = Op("Reshape", (x, target))
 
 
 def _computes_known_elements(node: Node) -> bool:
-    """Whether the first result is a small integer tensor, not a constant yet, of which every element is known."""
+    """Whether the node makes nothing but a small integer tensor, not a constant yet, of which every element is known."""
     result = node.results[0] if node.results else None
     if result is None or result.elements is None or result.constant is not None:
         return False
-    return all(isinstance(dim, int) for dim in result.elements)
+    if not all([isinstance(dim, int) for dim in result.elements]) or result.rank is None or result.rank > 1:
+        return False
+    return is_pure(node) and not any([other.is_used for other in node.results[1:]])
 
 
 @rule(Op((), where=_computes_known_elements), contract=Contract.EXACT)
 def known_elements(m: Match) -> Value | None:
     """Shape -> Gather -> Concat ... -> constant, where every element is known"""
     result = m.root.results[0]
-    if result.dtype is None or result.rank is None or result.rank > 1 or not is_pure(m.root):
-        return None
-    if any(other.is_used for other in m.root.results[1:]):
+    if result.dtype is None:
         return None
     known = [dim for dim in result.elements or () if isinstance(dim, int)]
     array = np.array(known, result.dtype.numpy)
@@ -43,13 +44,22 @@ def known_elements(m: Match) -> Value | None:
 @rule(reshape, contract=Contract.EXACT)
 def reshape_target(m: Match) -> Value | None:
     """Reshape(x, computed target) -> Reshape(x, constant of extents, 0 for a copied dim and at most one -1)"""
-    elements = m[target].elements
-    if m[target].constant is not None or elements is None or m.root.get_int("allowzero"):
+    elements, producer = m[target].elements, m[target].producer
+    if m[target].constant is not None or elements is None:
         return None
+    if producer is not None and _computes_known_elements(producer):  # then it becomes a constant itself
+        return None
+    attributes = dict(m.root.attributes)
+    if attributes.pop("allowzero", 0):
+        if 0 in elements:
+            return m.decline("the target asks for an axis without elements, which 0 would copy without allowzero")
+        elements = m.root.result.shape or elements
+        if -1 in elements:
+            return m.decline("what -1 stands for is not known, and with allowzero it may stand beside no elements")
     spelled = _spell(m[x].shape, elements)
     if spelled is None:
         return m.decline("more than one dim of the target is neither known nor a copy of the operand's")
-    return m.add("Reshape", (m[x], m.constant(np.array(spelled, DType.INT64.numpy))), m.root.attributes)
+    return m.add("Reshape", (m[x], m.constant(np.array(spelled, DType.INT64.numpy))), attributes)
 
 
 def _spell(shape: Shape | None, target: tuple[Dim, ...]) -> list[int] | None:
@@ -85,3 +95,6 @@ class FoldShapes(RulePass):
 
     def rules(self) -> Sequence[Rule]:
         return (known_elements, reshape_target)
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        rewrite(graph, self.rules(), run, start, readers_first=True)

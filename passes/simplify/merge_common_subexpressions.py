@@ -25,8 +25,8 @@ _TURNS = 16
 
 @dataclass(frozen=True)
 class MergeCommonSubexpressions(Pass):
-    """Merge nodes with the same operator, attributes and operands; a nested graph sees what the graphs around it have
-    made, and what both branches of an If compute moves before it.
+    """Merge nodes with the same operator, attributes and operands, and shape arithmetic that gives the same dims; a
+    nested graph sees what the graphs around it have made, and what both branches of an If compute moves before it.
 
     Exact, but for which of two NaNs a sum or product of both gives.
     Nodes that are random, have state, effects or nested graphs, or are unknown are never merged.
@@ -50,12 +50,13 @@ class MergeCommonSubexpressions(Pass):
                     seen.update(hoisted)
                     added += hoisted
                 continue
-            key = _key(node)
-            if key is None or not is_pure(node):
+            if not is_pure(node):
                 continue
-            first = seen.setdefault(key, node)
-            if first is node:
-                added.append(key)
+            keys = [key for key in (_key(node), _holds(node)) if key is not None]
+            first = next((seen[key] for key in keys if key in seen), None)
+            if first is None:
+                seen.update(dict.fromkeys(keys, node))
+                added += keys
             elif not _returns_captured(node, first):
                 _merge(first, node, run)
         for key in added:
@@ -138,6 +139,13 @@ def _key(node: Node) -> Hashable | None:
         if name not in defaults or plain != _comparable(defaults[name]):
             attributes.append((name, plain))
     return (node.op, operands, len(node.results), tuple(sorted(attributes, key=lambda item: item[0])))
+
+
+def _holds(node: Node) -> Hashable | None:
+    """Equal for nodes whose one result is the same vector of dims, or the same dim, however it is worked out."""
+    if len(node.results) != 1 or node.op == "Constant" or node.result.elements is None:
+        return None
+    return (node.result.dtype, node.result.rank, node.result.elements)
 
 
 def _in_order(node: Node) -> tuple[Value | None, ...]:

@@ -39,9 +39,9 @@ def concat_concat(m: Match) -> Value | None:
     parts: list[Value | None] = []
     for operand in m.root.operands:
         inner = _makes("Concat", operand, m.root)
-        if inner is None or operand is None or not operand.has_one_use:
+        if inner is None or operand is None or not operand.has_one_use or axis is None or _axis(inner) != axis:
             parts.append(operand)
-        elif axis is not None and _axis(inner) == axis and m.match(Op("Concat"), inner):
+        elif m.match(Op("Concat"), inner):
             parts += inner.operands
             merged = True
     if not merged:

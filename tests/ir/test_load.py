@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 
 from planish import ir
 from planish.ir import DType, SequenceType, TensorType, symbol
+from planish.ir.ops.table import is_pure
 from planish.ir.types import Array
 from planish.runtime.session import Feed
 
@@ -138,6 +139,18 @@ def test_a_function_may_bear_an_operators_name(run: Run) -> None:
     )
     graph = ir.load(model)
     assert graph.nodes[0].op == "::Relu"
+
+
+def test_a_function_may_bear_the_name_of_an_operator_of_onnx_runtime(difference: Difference) -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
+        " g (float[N] x) => (float[M] y) { y = com.microsoft.Gelu (x) }"
+        ' <domain: "com.microsoft", opset_import: ["" : 17]> Gelu (a) => (b) { b = Concat <axis = 0> (a, a) }'
+    )
+    graph = ir.load(model)
+    assert not is_pure(graph.nodes[0])
+    assert graph.nodes[0].result.shape != (symbol("N"),)
+    assert difference(model, ir.emit(graph)) == ""
 
 
 def test_initializers_before_ir_4_are_inputs_too(run: Run, difference: Difference) -> None:

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from google.protobuf.message import Message
 from onnx import AttributeProto, TensorProto, helper, numpy_helper, parser
+from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir
-from planish.ir import DType, Node
+from planish.ir import DType, Node, constant
 
 Difference = Callable[[Message, Message], str]
 
@@ -194,6 +195,25 @@ def test_what_is_said_of_a_value_goes_with_it() -> None:
     assert emitted.graph.node[0].output == ["scaled"]
     assert [info.name for info in emitted.graph.value_info] == ["nowhere"]
     assert [a.tensor_name for a in emitted.graph.quantization_annotation] == ["elsewhere"]
+
+
+def test_what_is_said_of_a_weight_goes_with_its_shape() -> None:
+    """As exporters of PyTorch write it: the types of the weights, too, stand among those of the values."""
+    weights = "float[2,2] w = {1,2,3,4}, float[2,2] v = {1,2,3,4}"
+    text = f"g (float[N,2] x) => (float[N,M] y) <{weights}> {{ z = MatMul(x, w)  y = MatMul(z, v) }}"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    for name in ("w", "v"):
+        model.graph.value_info.add(name=name).type.CopyFrom(helper.make_tensor_type_proto(1, [2, 2]))
+    graph = ir.load(model)
+    last = graph.nodes[1]
+    before = last.operands[1]
+    assert before is not None
+    graph.set_operand(last, 1, constant(np.ones((2, 6), np.float32), "v"))
+    del graph.initializers[before]
+    emitted = ir.emit(graph)
+    assert [list(tensor.dims) for tensor in emitted.graph.initializer] == [[2, 2], [2, 6]]
+    assert [info.name for info in emitted.graph.value_info] == ["w"]
+    check_model(emitted, full_check=True)
 
 
 def test_the_difference_is_found_wherever_it_is(difference: Difference) -> None:

@@ -90,10 +90,16 @@ def test_activations_stay_behind_other_shuffles() -> None:
     untouched(net("d = DepthToSpace<blocksize = 2>(x)  y = Relu(d)", {}, "N,4,3,5", "N,1,A,B"), PASS)
 
 
-def test_another_order_of_channels() -> None:
-    body = 'd = DepthToSpace<blocksize = 2, mode = "CRD">(x)  y = ConvTranspose<strides = [2, 2]>(d, u)'
-    found = rewritten(net(body, {"u": normal(1, 1, 2, 2)}, "N,4,3,5", "N,1,A,B"), PASS, tolerance=TERMS)
-    assert found.op_types == ["DepthToSpace", "Conv", "DepthToSpace"]
+@pytest.mark.parametrize(("mode", "merged"), [("CRD", True), ("DCR", False)])
+def test_orders_of_channels(mode: str, merged: bool) -> None:
+    body = f'd = DepthToSpace<blocksize = 2, mode = "{mode}">(x)  y = ConvTranspose<strides = [2, 2]>(d, u)'
+    found = rewritten(net(body, {"u": normal(2, 1, 2, 2)}, "N,8,3,5", "N,1,A,B"), PASS, tolerance=TERMS)
+    assert found.op_types == ["Conv", "DepthToSpace"] if merged else ["DepthToSpace", "Conv", "DepthToSpace"]
+
+
+def test_what_only_moves_pixels() -> None:
+    kernel = np.eye(4).reshape(4, 1, 2, 2)
+    untouched(net("y = ConvTranspose<strides = [2, 2]>(x, u)", {"u": kernel}, "N,4,3,5", "N,1,A,B"), PASS)
 
 
 def test_half_precision() -> None:

@@ -113,12 +113,14 @@ def test_input_normalisation_in_another_layout() -> None:
     untouched(net(wrong, given, "N,6,W,6", "N,4,6,W"), PASS)
 
 
-def test_one_number_passes_every_layout() -> None:
+def test_a_reshape_lets_one_number_through_and_what_varies_along_an_axis_that_it_keeps() -> None:
     chain = "a = Add(x, k)  r = Reshape(a, z)  y = Conv(r, w)"
     text = f"""g (float[N,3,4] x) => (float[N,2,A,B] y) <int64[4] z = {{0, 3, 2, 2}}, float[1] k = {{2}},
         float[2,3,1,1] w = {{1, 2, 3, 4, 5, 6}}> {{ {chain} }}"""
     assert rewritten(text, PASS, tolerance=TERMS).op_types == ["Reshape", "Conv"]
-    untouched(text.replace("float[1] k = {2}", "float[3,1] k = {1, 2, 3}"), PASS)
+    channels = text.replace("float[1] k = {2}", "float[3,1] k = {1, 2, 3}")
+    assert rewritten(channels, PASS, tolerance=TERMS).op_types == ["Reshape", "Conv"]
+    untouched(text.replace("float[1] k = {2}", "float[4] k = {1, 2, 3, 4}"), PASS)
 
 
 def test_several_convolutions_that_all_take_it() -> None:
@@ -193,3 +195,10 @@ def test_a_rank_that_is_not_known_stays() -> None:
         float k = {2}> { a = Reshape(x, z)  c = Mul(a, k)  y = Conv(c, w) }"""
     (record,) = passes.run(ir.load(model(text)), PASS)
     assert not record.rewrites
+
+
+@pytest.mark.parametrize("pads", ["", "<pads = [1, 1, 1, 1]>"])
+def test_a_sign(pads: str) -> None:
+    given = {"w": normal(4, 6, 2, 2), "b": normal(4)}
+    source = net(f"n = Neg(x)  y = Conv{pads}(n, w, b)", given, "N,6,3,5", "N,4,A,B")
+    assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv"]

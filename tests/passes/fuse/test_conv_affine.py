@@ -106,6 +106,49 @@ def test_zero_makes_zeros() -> None:
 
 
 @pytest.mark.parametrize(
+    ("between", "constant", "size", "result"),
+    [
+        pytest.param("Squeeze(c, z)", (6, 1), "N,4,1,5", "N,6,4", id="a Squeeze behind it"),
+        pytest.param("Squeeze(c, l)", (6, 1), "N,4,5,2", "N,6,5", id="a Squeeze of the last axis"),
+        pytest.param("Squeeze(c, o)", (6, 1, 1), "1,4,3,5", "6,3,4", id="a Squeeze before it"),
+        pytest.param("Unsqueeze(c, l)", (6, 1, 1, 1), "N,4,3,5", "N,6,3,4,1", id="an Unsqueeze"),
+        pytest.param("Flatten<axis = 2>(c)", (6, 1), "1,4,3,5", "6,12", id="a Flatten that joins the axes behind"),
+        pytest.param("Reshape(c, r)", (1, 6, 1), "N,4,3,5", "N,6,12", id="a Reshape that joins the axes behind"),
+        pytest.param("Reshape(c, q)", (6, 1, 1, 1), "N,4,3,5", "N,6,3,2,2", id="a Reshape that cuts an axis behind"),
+    ],
+)
+@pytest.mark.parametrize("op", ["Add(s, k)", "Mul(k, s)", "Sub(k, s)"])
+def test_past_a_reshape_that_keeps_the_channels(
+    between: str, constant: tuple[int, ...], size: str, result: str, op: str
+) -> None:
+    targets = {"z": [2], "l": [-1], "o": [0], "r": [0, 6, 12], "q": [0, 6, 3, 2, 2]}
+    target = next(name for name in targets if f", {name})" in between or name == "q")
+    held = f"{target} = Constant<value_ints = {targets[target]}>()"
+    given = {"w": normal(6, 4, 1, 2), "k": normal(*constant)}
+    source = net(f"{held}  c = Conv(x, w)  s = {between}  y = {op}", given, size, result)
+    found = rewritten(source, PASS, tolerance=TERMS)
+    assert [op for op in found.op_types if op != "Constant"] == ["Conv", between.partition("(")[0].partition("<")[0]]
+
+
+@pytest.mark.parametrize(
+    ("target", "constant", "size", "result"),
+    [
+        pytest.param([0, 24], (24,), "N,4,2,3", "N,24", id="channels joined with places"),
+        pytest.param([0, 2, 3, 2, 2], (2, 1, 1, 1), "N,4,2,3", "N,2,3,2,2", id="channels cut in two, the outer part"),
+        pytest.param([0, 2, 3, 2, 2], (3, 1, 1), "N,4,2,3", "N,2,3,2,2", id="channels cut in two, the inner part"),
+        pytest.param([2, 4, 6], (6,), "2,4,1,5", "2,4,6", id="another axis of as many elements"),
+        pytest.param([4, 6, 2], (6, 1), "2,4,1,5", "4,6,2", id="an axis of as many elements behind others"),
+    ],
+)
+def test_reshapes_that_take_the_channels_apart(
+    target: list[int], constant: tuple[int, ...], size: str, result: str
+) -> None:
+    given = {"w": normal(6, 4, 1, 2), "k": normal(*constant)}
+    body = f"r = Constant<value_ints = {target}>()  c = Conv(x, w)  s = Reshape(c, r)  y = Add(s, k)"
+    untouched(net(body, given, size, result), PASS)
+
+
+@pytest.mark.parametrize(
     ("text", "outputs"),
     [
         pytest.param("c = Conv(x, w)  y = Mul(c, k)", ", float[N,6,3,4] c", id="an output"),
@@ -131,6 +174,16 @@ def test_parameters_that_the_caller_may_choose(name: str) -> None:
 def test_half_precision() -> None:
     source = net(body("Mul(c, k)"), weights(normal(6, 1, 1)), "N,4,3,5", "N,6,3,4", dtype=DType.FLOAT16)
     assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv"]
+
+
+@pytest.mark.parametrize("conv", ["Conv(x, w)", "Conv(x, w, b)", "ConvTranspose(x, t, b)"])
+def test_a_sign(conv: str) -> None:
+    given = {"w": normal(6, 4, 1, 2), "t": normal(4, 6, 1, 2), "b": normal(6)}
+    source = net(f"c = {conv}  y = Neg(c)", given, "N,4,3,5", "N,6,A,B")
+    assert rewritten(source, PASS, tolerance=TERMS).op_types == [conv.partition("(")[0]]
+    past = net(f"c = {conv}  s = Transpose<perm = [0, 2, 3, 1]>(c)  y = Neg(s)", given, "N,4,3,5", "N,A,B,6")
+    assert rewritten(past, PASS, tolerance=TERMS).op_types == [conv.partition("(")[0], "Transpose"]
+    untouched(net(f"c = {conv}  s = Relu(c)  y = Neg(s)", given, "N,4,3,5", "N,6,A,B"), PASS)
 
 
 def test_a_shift_leaves_the_weight_alone() -> None:

@@ -11,6 +11,7 @@ from planish import ir, passes
 from planish.ir import DType
 from tests.equivalence import Array, Inputs, Ulps, model, rewritten, untouched
 from tests.hostile import hostile
+from tests.passes.fuse.nets import net, normal
 
 PASS = "fold-constants"
 VALUES = "float[4] a = {-1.5, 0.0, 2.5, 8.0}, float[4] b = {2.0, -3.0, 0.5, 8.0}"
@@ -367,3 +368,9 @@ def test_resize_of_integers_rounds_each_runtime_in_its_own_way() -> None:
         attributes={"mode": "linear"},
     )
     untouched(source, PASS)
+
+
+def test_large_parts_that_only_their_whole_reads_are_joined() -> None:
+    body = "w = Concat<axis=0>(a, b, c, d)  y = Add(x, w)"
+    source = net(body, {name: normal(40, 60, seed=ord(name)) for name in "abcd"}, "N,160,60", "N,160,60")
+    assert rewritten(source, f"{PASS},remove-dead-nodes").op_types == ["Add"]

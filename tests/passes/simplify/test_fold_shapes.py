@@ -170,9 +170,18 @@ def test_comparisons_know_that_a_dim_is_not_negative(comparison: str, folds: boo
 
 
 def test_a_reshape_whose_zero_means_nothing_is_copied() -> None:
-    """`allowzero` takes 0 at its word, so that a copied dim cannot be spelled."""
+    """`allowzero` takes 0 at its word; a dim that is copied says the same without it."""
     body = "s = Shape(x)  n = Gather(s, first)  t = Concat<axis = 0>(n, four)  y = Reshape<allowzero = 1>(x, t)"
-    untouched(shaped(body, "N,4"), PASS)
+    assert targets(fold(shaped(body, "N,4"))) == [[0, 4]]
+    left = body.replace("(n, four)", "(n, left, pair)")
+    held = AXES + ", int64[1] left = {-1}, int64[1] pair = {2}"
+    assert targets(fold(shaped(left, "N,4,6", "N,12,2", constants=held))) == [[0, 12, 2]]
+    untouched(shaped(left, "N,M,6", "N,A,2", constants=held), PASS)
+
+
+def test_an_axis_without_elements_is_not_a_copied_one() -> None:
+    body = "s = Shape(x)  n = Gather(s, first)  t = Concat<axis = 0>(n, none)  y = Reshape<allowzero = 1>(x, t)"
+    untouched(shaped(body, "N,0", "N,0", constants=AXES + ", int64[1] none = {0}"), PASS)
 
 
 def test_a_size_divided_exactly() -> None:

@@ -239,3 +239,48 @@ def test_attributes_that_are_tensors() -> None:
     for body, merged in ((same, True), (other, False)):
         graph = ir.load(model(text.replace("BODY", body)))
         assert bool(passes.run(graph, PASS)[0].rewrites) == merged
+
+
+@pytest.mark.parametrize(
+    ("nodes", "casts"),
+    [
+        pytest.param(
+            "r = Relu(x)  s = Shape<start=1, end=2>(x)  t = Shape<start=1, end=2>(r)", 1, id="of tensors of one shape"
+        ),
+        pytest.param(
+            "k = Constant<value_int=1>()  z = Constant<value_ints=[0]>()  r = Relu(x)  p = Shape(x)"
+            "  g = Gather(p, k)  s = Unsqueeze(g, z)  t = Shape<start=1, end=2>(r)",
+            1,
+            id="by another way",
+        ),
+        pytest.param("s = Shape<start=0, end=1>(x)  t = Shape<start=1, end=2>(x)", 2, id="other dims"),
+        pytest.param("s = Shape<start=1, end=2>(x)  q = Cast<to=6>(s)  t = Cast<to=7>(q)", 1, id="cast and back"),
+        pytest.param(
+            "z = Constant<value_ints=[0]>()  s = Shape<start=1, end=2>(x)  t = Squeeze(s, z)", 2, id="other ranks"
+        ),
+        pytest.param("s = Shape<start=1, end=2>(x)  t = Cast<to=6>(s)", 3, id="other types"),
+    ],
+)
+def test_the_same_dims_worked_out_twice(nodes: str, casts: int) -> None:
+    text = (
+        f"g (float[N,M] x) => (float[N,M] y) {{ {nodes}"
+        "  u = Cast<to=1>(s)  v = Cast<to=1>(t)  w = Add(x, u)  y = Mul(w, v) }"
+    )
+    found = rewritten(text, f"{PASS},remove-dead-nodes", inputs=Inputs(({"N": 3, "M": 3}, {"N": 1, "M": 4})))
+    assert found.op_types.count("Cast") == casts
+
+
+def test_dims_that_only_one_branch_knows_stay_in_it() -> None:
+    text = """g (float[N,M] x, bool c) => (int64[1] y) {
+        y = If(c) <
+            then_branch = t () => (int64[1] a) { s = Shape<start=0, end=1>(x)  a = Neg(s) },
+            else_branch = e () => (int64[1] b) { r = Relu(x)  t = Shape<start=0, end=1>(r)  b = Abs(t) }
+        > }"""
+    rewritten(text, PASS)
+
+
+def test_a_node_that_went_is_not_found_again() -> None:
+    text = """g (float[N,M] x) => (float[N,M] y) {
+        r = Relu(x)  s = Shape(x)  t = Shape(r)  u = Shape(r)
+        a = Expand(r, s)  b = Expand(a, t)  y = Expand(b, u) }"""
+    assert rewritten(text, PASS).op_types.count("Shape") == 1

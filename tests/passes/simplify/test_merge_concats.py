@@ -51,6 +51,18 @@ def test_one_that_others_read_beside_one_that_goes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("order", "left"), [("a, c", "a, p, q"), ("c, a", "p, q, a"), ("a, c, d", "a, p, q, d"), ("a, d", "a, d")]
+)
+def test_one_along_another_axis_keeps_its_place(order: str, left: str) -> None:
+    text = (
+        "g (float[N,2] p, float[M,2] q, float[K,1] r) => (float[A,2] y) {"
+        " a = Concat<axis=1>(r, r)  d = Concat<axis=-1>(r, r)  c = Concat<axis=0>(p, q)"
+        f" b = Concat<axis=0>({order})  y = Neg(b) }}"
+    ).replace("r, r, )", "r, r)")
+    assert f"b = Concat <axis: int = 0> ({left})" in rewritten(text, PASS).nodes
+
+
+@pytest.mark.parametrize(
     ("concat", "left"),
     [
         ("Concat<axis=1>(a, b, c)", ["Neg", "Neg"]),

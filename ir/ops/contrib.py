@@ -1,0 +1,77 @@
+"""Operators of ONNX Runtime's own domain, as its quantizer and its optimizer leave them in models.
+
+All of them are functions of their operands alone. ONNX Runtime's page of contrib operators says what each gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planish.ir.dim import Shape
+from planish.ir.graph import Node, Value
+from planish.ir.ops.broadcast import broadcast
+from planish.ir.ops.elementwise import infer_same
+from planish.ir.ops.linear import product_shape
+from planish.ir.ops.operator import Infer, Operator
+from planish.ir.types import DType, TensorType, Type
+
+Types = Sequence[Type | None]
+
+
+def _shape(value: Value | None) -> Shape | None:
+    return None if value is None else value.shape
+
+
+def _typed(dtype: DType | None, shape: Shape | None) -> Types:
+    return (None if dtype is None else TensorType(dtype, shape),)
+
+
+def _infer_lstm(node: Node) -> Types:
+    """x [steps, batch, size], w [directions, ...]: y [steps, directions, batch, hidden], then the two last states."""
+    x, w = node.operand(0), node.operand(1)
+    if x is None or x.dtype is None:
+        return ()
+    given, weights, hidden = x.shape, _shape(w), node.attribute("hidden_size")
+    if given is None or len(given) != 3 or not weights or not isinstance(hidden, int):
+        return (TensorType(x.dtype),) * len(node.results)
+    state = TensorType(x.dtype, (weights[0], given[1], hidden))
+    return (TensorType(x.dtype, (given[0], weights[0], given[1], hidden)), state, state)[: len(node.results)]
+
+
+def _infer_quantized_pair(node: Node) -> Types:
+    """(a, scale, zero point, b, ...): elementwise, of the type of a."""
+    a, b = node.operand(0), node.operand(3)
+    left, right = _shape(a), _shape(b)
+    shape = None if left is None or right is None else broadcast(node, left, right)
+    return _typed(None if a is None else a.dtype, shape)
+
+
+def _product(dtype_of: int) -> Infer:
+    """A matrix product of the first two operands, of the element type of one of the operands."""
+
+    def infer(node: Node) -> Types:
+        typed = node.operand(dtype_of)
+        shape = product_shape(node, _shape(node.operand(0)), _shape(node.operand(1)))
+        return _typed(None if typed is None else typed.dtype, shape)
+
+    return infer
+
+
+def _pure(_: Node) -> bool:
+    return True
+
+
+def _entry(infer: Infer) -> Operator:
+    return Operator(infer, pure=_pure)
+
+
+_QUANTIZED_UNARY = ("QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax")
+_ACTIVATIONS = ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
+OPERATORS: dict[str, Operator] = {
+    **{f"com.microsoft::{name}": _entry(infer_same) for name in (*_ACTIVATIONS, *_QUANTIZED_UNARY)},
+    "com.microsoft::DynamicQuantizeLSTM": _entry(_infer_lstm),
+    "com.microsoft::DynamicQuantizeMatMul": _entry(_product(0)),
+    "com.microsoft::MatMulIntegerToFloat": _entry(_product(2)),
+    "com.microsoft::QLinearAdd": _entry(_infer_quantized_pair),
+    "com.microsoft::QLinearMul": _entry(_infer_quantized_pair),
+}
