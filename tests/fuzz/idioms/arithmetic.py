@@ -94,6 +94,20 @@ def folded(w: Writer) -> None:
     w.keep(swapped(w, w.choose(("Add", "Mul")), x, c))
 
 
+def fills(w: Writer) -> None:
+    """Arithmetic on a tensor that is one number everywhere, of the shape of another."""
+    x = w.pick((DType.FLOAT, DType.INT64))
+    number = np.asarray([w.choose((0.0, 2.0, -0.0, 1.0))]).astype(dtype_of(x).numpy)
+    y = w.node("ConstantOfShape", w.node("Shape", x), attributes={"value": number})
+    for _ in range(w.number(1, 2)):
+        op = w.choose(("Neg", "Add", "Mul", "Exp", "Abs", "Sigmoid") if dtype_of(y).is_float else ("Neg", "Add", "Abs"))
+        if op in ("Add", "Mul"):
+            y = swapped(w, op, y, w.constant(np.full(shape_beside(w, y), 3).astype(dtype_of(y).numpy)))
+        else:
+            y = w.node(op, y)
+    w.keep(swapped(w, "Add", x, y) if w.often(40) else y)
+
+
 def powers(w: Writer) -> None:
     x = floats(w)
     dtype = dtype_of(x)
@@ -202,6 +216,7 @@ ARITHMETIC: Idioms = {
     inverses: ("reduce-strength",),
     quotients: ("reduce-strength",),
     folded: ("fold-constants",),
+    fills: ("fold-fills",),
     powers: ("reduce-strength",),
     roundings: ("reduce-strength",),
     units: ("remove-noops",),
