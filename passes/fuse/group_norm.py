@@ -64,7 +64,7 @@ def _has_pixels(value: Value) -> bool:
             return False
         found = queue.pop()
         node, shape = found.producer, found.shape
-        if shape is not None and all(map(is_positive, shape[2:])) or (node is not None and node.op == "Conv"):
+        if (shape is not None and all(map(is_positive, shape[2:]))) or (node is not None and node.op == "Conv"):
             return True
         if node is not None and node.op in elementwise.OPERATORS:
             queue += [o for o in node.operands if o is not None and shape is not None and o.shape == shape]
