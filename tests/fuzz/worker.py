@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from planish import passes
 from planish.passes.run import Fp
 from tests.equivalence import RefusedError
-from tests.fuzz.check import APPROXIMATE, EVERY_PASS, OPTIONS, WrongError, check
+from tests.fuzz.check import APPROXIMATE, EVERY_PASS, OPTIONS, RAW, WrongError, check
 from tests.fuzz.generator import Fuzzed, fuzzed, inviting
 from tests.fuzz.mutation import broken
 from tests.fuzz.reduction import reduced
@@ -40,7 +40,6 @@ PATIENCE = (
 )
 """Checks of hypothesis that slow or large models would fail."""
 _ALONE = 4
-RAW = "the model as it came"
 _WRITTEN_EVERY_SECONDS = 1.0
 
 
