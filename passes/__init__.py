@@ -220,7 +220,7 @@ _FUSED: tuple[Stage, ...] = (
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,
     "fuse": _FUSED,
-    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), RemoveDeadNodes()),
+    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), MergeDuplicateConstants(), RemoveDeadNodes()),
 }
 
 

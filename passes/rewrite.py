@@ -20,6 +20,7 @@ from planish.ir.types import Array
 from planish.passes.errors import PassError
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
+from planish.passes.refusals import leading_to, read_again, reading
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
@@ -170,6 +171,8 @@ class _Driver:
         self.opsets = Opsets(run.kernels, run.newest_opset)
         self.rules = tuple(rules)
         self.worklist: dict[Node, None] = {}
+        self.refused = 0
+        self.frozen: set[Node] = set()
         self.present: set[str] | None = None
         if present is None:
             self.arm(self.rules)
@@ -210,18 +213,35 @@ class _Driver:
             self.worklist.clear()
 
     def visit(self, node: Node, rules: Sequence[Rule]) -> None:
+        if self.is_frozen(node):
+            return
         for rule in rules:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
-            if match.match(rule.pattern, node) and self.fire(rule, match):
+            if match.match(rule.pattern, node) and not any(map(self.is_frozen, match.nodes)) and self.fire(rule, match):
                 return
 
+    def is_frozen(self, node: Node) -> bool:
+        """Whether a node leads to one of a nested graph that could not run."""
+        refused = {} if node.graph is None else node.graph.refused
+        if len(refused) != self.refused:
+            self.refused, self.frozen = len(refused), leading_to(refused)
+        return node in self.frozen
+
     def fire(self, rule: Rule, match: Match) -> bool:
+        refused = len(match.graph.refused)
         pairs = self.propose(rule, match)
         if match.fires:
-            self.replace(rule, match, pairs)
-        else:
+            before = reading(old for old, _ in pairs)
+            affected = self.substitute(match, pairs)
+            if len(match.graph.refused) > refused and not match.root.graphs:
+                read_again(before)
+                match.fires = False
+                match.reason = "a nested graph could not run then, and runtimes refuse it even where it never runs"
+            else:
+                self.replace(rule, match, pairs, affected)
+        if not match.fires:
             self.undo(match)
         return match.fires
 
@@ -252,29 +272,34 @@ class _Driver:
         for node in reversed(match.created):
             match.graph.erase(node)
 
-    def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair]) -> None:
-        root, graph = match.root, match.graph
+    def substitute(self, match: Match, pairs: Sequence[Pair]) -> dict[Node, None]:
+        """Let what replaces be read; the nodes that this affects."""
+        affected: dict[Node, None] = dict.fromkeys(match.created)
+        for old, new in pairs:
+            if new.producer is not None and new.producer not in affected:
+                new.producer.origin = merge_origins((new.producer, *match.sources))
+            keep_in_nested(old, new)
+            if match.graph.owner is None:  # what holds in a nested graph holds only where it runs
+                self.run.equal.update(equal_extents(new.type, old.type))
+            news = inherit(new, old)
+            readers = old.users
+            match.graph.replace_all_uses_with(old, new)
+            if news:
+                affected.update(dict.fromkeys(refresh(readers)))
+            affected.update(dict.fromkeys(readers))
+        return affected
+
+    def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair], affected: dict[Node, None]) -> None:
+        root = match.root
         sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
                 node.origin = sources
-        if self.present is not None and not self.present.issuperset([node.op for node in match.created]):
-            self.expect(self.present.union(node.op for node in match.created))
-        affected: dict[Node, None] = dict.fromkeys(match.created)
         for old, new in pairs:
             if not new.name:
                 new.name = old.name
-            if new.producer is not None and new.producer not in affected:
-                new.producer.origin = merge_origins((new.producer, *match.sources))
-            keep_in_nested(old, new)
-            if graph.owner is None:  # what holds in a nested graph holds only where it runs
-                self.run.equal.update(equal_extents(new.type, old.type))
-            news = inherit(new, old)
-            readers = old.users
-            graph.replace_all_uses_with(old, new)
-            if news:
-                affected.update(dict.fromkeys(refresh(readers)))
-            affected.update(dict.fromkeys(readers))
+        if self.present is not None and not self.present.issuperset([node.op for node in match.created]):
+            self.expect(self.present.union(node.op for node in match.created))
         self.run.record(rule.name, sources, pairs[0][1].name)
         replaced = {old.producer: None for old, _ in reversed(pairs) if old.producer is not None} | {root: None}
         for node in replaced:
