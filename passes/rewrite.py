@@ -18,6 +18,7 @@ from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
+from planish.passes.halves import moves_rounding
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
 from planish.passes.refusals import leading_to, read_again, reading
@@ -219,8 +220,14 @@ class _Driver:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
-            if match.match(rule.pattern, node) and not any(map(self.is_frozen, match.nodes)) and self.fire(rule, match):
+            if match.match(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
                 return
+
+    def may_change(self, match: Match) -> bool:
+        """Whether no node that matched leads to what could not run; a nested graph may be inlined."""
+        if any(map(self.is_frozen, match.nodes)):
+            return False
+        return not (match.root.graphs and self.run.fp == "strict" and self.moves_rounding(match, ()))
 
     def is_frozen(self, node: Node) -> bool:
         """Whether a node leads to one of a nested graph that could not run."""
@@ -257,8 +264,16 @@ class _Driver:
             match.reason = "the result is an output, which would need a copy to keep its name"
         elif pairs:
             match.reason = self.opsets.obstacle(match.created, match.sources) if match.created else ""
+            if not match.reason and self.run.fp == "strict" and self.moves_rounding(match, pairs):
+                match.reason = "the target works out half precision in single, and would round in other places"
             match.fires = not match.reason
         return pairs
+
+    def moves_rounding(self, match: Match, pairs: Sequence[Pair]) -> bool:
+        if pairs and all(new.constant is not None for _, new in pairs):
+            return False
+        opset = match.graph.root.opset_imports.get("", 0)
+        return moves_rounding(match.sources, [old for old, _ in pairs], self.run.kernels, opset)
 
     def may_replace(self, pairs: Iterable[Pair], match: Match) -> bool:
         """Whether the replacement spares a node: an output that is only another name for a value needs a copy."""

@@ -14,11 +14,10 @@ from planish.ir.graph import RETURN
 from planish.ir.ops import reference
 from planish.ir.ops.table import is_pure, lookup
 from planish.ir.types import Array, DType
+from planish.passes.halves import HALF, is_half
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule
-
-_HALF = (DType.FLOAT16, DType.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,7 @@ def _is_exact(node: Node) -> bool | None:
 
 def _may_round(node: Node) -> bool:
     exact = _is_exact(node)
-    return exact is False or (exact is True and _is_half(node))
-
-
-def _is_half(node: Node) -> bool:
-    return any(result.dtype in _HALF for result in node.results)
+    return exact is False or (exact is True and is_half(node))
 
 
 _exact = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node) is True)
@@ -91,7 +86,7 @@ def _runs_in_single(m: Match) -> bool:
 
     ONNX Runtime takes a Cast to half precision away before a node that it works out in single.
     """
-    if not _is_half(m.root):
+    if not is_half(m.root):
         return False
     nodes = (m.root, *m.root.result.users) if m.root.op == "Cast" else (m.root,)
     opset = m.graph.root.opset_imports.get("", 0)
@@ -102,7 +97,7 @@ def _is_same_in_single(node: Node, results: Sequence[Value]) -> bool:
     """Whether no result was rounded to half precision."""
     fold = lookup(node.op).fold
     arrays = [None if o is None or o.constant is None else o.constant.array() for o in node.operands]
-    halves = (DType.FLOAT16.numpy, DType.BFLOAT16.numpy)
+    halves = [dtype.numpy for dtype in HALF]
     wide = [a.astype(np.float32) if a is not None and a.dtype in halves else a for a in arrays]
     found = wide if node.op == "Cast" else None if fold is None else fold(node, wide)
     return found is not None and all(
