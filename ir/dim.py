@@ -1,8 +1,8 @@
 """Dims: the extent of an axis, an int or an exact expression over symbols.
 
-An expression is a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division that does
-not cancel. Two expressions that compare equal are equal for every binding of the symbols; two that differ may still be
-equal for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
+An expression is a polynomial with integer coefficients over atoms; an atom is a symbol, a floor division that does not
+cancel, or a number of windows. Two expressions that compare equal are equal for every binding of the symbols; two that
+differ may still be equal for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
 """
 
 from __future__ import annotations
@@ -50,6 +50,16 @@ class FloorDiv:
 
     def __str__(self) -> str:
         return self.key
+
+
+class Windows(FloorDiv):
+    """How many windows of a pooling fit: numerator / denominator rounded towards zero, plus 1; the first may be < 0."""
+
+    __slots__ = ()
+
+    def __init__(self, numerator: Dim, denominator: Dim) -> None:
+        super().__init__(numerator, denominator)
+        self.key = f"windows(({numerator})/({denominator}))"
 
 
 Atom = Symbol | FloorDiv
@@ -189,6 +199,17 @@ def floor_div(numerator: Dim, denominator: Dim) -> Dim:
     return Expr({(FloorDiv(numerator, denominator),): 1})
 
 
+def windows(room: Dim, stride: int) -> Dim:
+    """How often a window may be moved by `stride` within `room`, and once more; as ONNX Runtime rounds where it is
+    larger than what it slides over.
+    """
+    if isinstance(room, int) and room < 0:
+        return -(-room // stride) + 1
+    if stride == 1 or is_nonnegative(room):
+        return floor_div(room, stride) + 1
+    return Expr({(Windows(room, stride),): 1})
+
+
 def ceil_div(numerator: Dim, denominator: Dim) -> Dim:
     if isinstance(denominator, int) and denominator > 0:
         return floor_div(numerator + (denominator - 1), denominator)
@@ -216,8 +237,18 @@ def is_positive(dim: Dim) -> bool:
     return is_nonnegative(dim) and dim.terms.get((), 0) > 0
 
 
+def vanishes_with(dim: Dim, other: Dim) -> bool:
+    """Whether `dim` is surely 0 where `other` is: equal, or a multiple of a product of which `other` is one."""
+    if dim in (0, other):
+        return True
+    if isinstance(dim, int) or isinstance(other, int) or len(other.terms) != 1:
+        return False
+    (factors,) = other.terms
+    return all(set(factors) <= set(monomial) for monomial in dim.terms)
+
+
 def _is_nonnegative_atom(atom: Atom) -> bool:
-    if isinstance(atom, Symbol):
+    if isinstance(atom, Symbol | Windows):
         return True
     return is_nonnegative(atom.numerator) and is_nonnegative(atom.denominator)
 
@@ -293,6 +324,8 @@ def _bind(atom: Atom, binding: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return binding[atom.key] if atom.key in binding else Expr({(atom,): 1})
     denominator = _substitute(atom.denominator, binding)
+    if isinstance(atom, Windows) and isinstance(denominator, int):
+        return windows(_substitute(atom.numerator, binding), denominator)
     if denominator == 0:  # a share of an empty tensor, which no operator works out
         return Expr({(atom,): 1})
     return floor_div(_substitute(atom.numerator, binding), denominator)

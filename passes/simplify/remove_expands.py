@@ -20,6 +20,8 @@ first = Op("Expand", (x, s))
 last = Op("Expand", (first, t))
 _KINDS = tuple(elementwise.OPERATORS[op].infer for op in ("Add", "Pow", "Equal", "Where"))
 BROADCASTING = frozenset(op for op, entry in elementwise.OPERATORS.items() if entry.infer in _KINDS)
+_DEPENDS_ON_PATH = frozenset(("Max", "Min", "Pow"))
+"""ONNX Runtime squares by a single 2 and raises to a tensor of them, and which of two zeros is larger depends too."""
 _READERS = 8
 _LEAST_RUN = 32
 
@@ -36,6 +38,30 @@ def expand_expand(m: Match) -> Value | None:
 @rule(Op(("Expand", "Tile"), (x, s)), contract=Contract.EXACT)
 def expand_for_broadcast(m: Match) -> Value | None:
     """Add(Expand(x), y) -> Add(x, y), where y has what the Expand gives; so for every reader of it; Tile likewise"""
+    if any(_depends_on_path(user) for user in m.root.result.readers):
+        return m.decline("a reader of it rounds a broadcast operand in another way, or takes another one of two zeros")
+    return _unexpanded(m)
+
+
+@rule(Op(("Expand", "Tile"), (x, s)), contract=Contract.REASSOCIATES)
+def expand_for_broadcast_rounding(m: Match) -> Value | None:
+    """Pow(y, Expand(x)) -> Pow(y, x); Max and Min likewise, of floats, zeros alike"""
+    readers = [user for user in m.root.result.readers if _depends_on_path(user)]
+    if not readers or any(not _is_float(user) for user in readers):
+        return m.decline("a power of integers is worked out in double, or wraps around, as its exponent is broadcast")
+    return _unexpanded(m)
+
+
+def _depends_on_path(user: Node) -> bool:
+    return user.op == "Pow" or (user.op in _DEPENDS_ON_PATH and _is_float(user))
+
+
+def _is_float(user: Node) -> bool:
+    dtype = user.results[0].dtype if user.results else None
+    return dtype is None or dtype.is_float
+
+
+def _unexpanded(m: Match) -> Value | None:
     shape, made = m[x].shape, m.root.result
     if shape is None or made.shape is None or not 0 < len(made.readers) <= _READERS:
         return m.decline("the shapes are not known, or it has many readers")
@@ -92,4 +118,4 @@ class RemoveExpands(RulePass):
     name: ClassVar[str] = "remove-expands"
 
     def rules(self) -> Sequence[Rule]:
-        return (expand_expand, expand_for_broadcast)
+        return (expand_expand, expand_for_broadcast, expand_for_broadcast_rounding)
