@@ -148,15 +148,24 @@ def _holds(node: Node) -> Hashable | None:
     return (node.result.dtype, node.result.rank, node.result.elements)
 
 
-def _in_order(node: Node) -> tuple[Value | None, ...]:
-    """The operands, in one order where theirs does not matter."""
-    operands = node.operands
+def _in_order(node: Node) -> tuple[Hashable, ...]:
+    """The operands, in one order where theirs does not matter; small constants that no graph holds by their bytes.
+
+    Of these, one that the model writes as an attribute stays apart from an equal one that a pass made.
+    """
+    operands = tuple([_operand(value) for value in node.operands])
     if len(operands) != 2 or (node.op not in _COMMUTATIVE and node.op not in _COMMUTATIVE_ON_INTEGERS):
         return operands
     dtype = node.result.dtype
     if node.op in _COMMUTATIVE_ON_INTEGERS and (dtype is None or not dtype.is_integer):
         return operands
-    return operands if id(operands[0]) < id(operands[1]) else operands[::-1]
+    return operands if hash(operands[0]) < hash(operands[1]) else operands[::-1]
+
+
+def _operand(value: Value | None) -> Hashable:
+    if value is None or value.graph is not None or value.constant is None:
+        return value
+    return _comparable(value.constant) or value
 
 
 def _comparable(value: Attribute) -> Hashable | None:

@@ -20,13 +20,15 @@ from tests.fuzz.idioms.logic import LOGIC
 from tests.fuzz.idioms.moves import MOVES
 from tests.fuzz.idioms.normalizations import NORMALIZATIONS
 from tests.fuzz.idioms.products import PRODUCTS
+from tests.fuzz.idioms.recurrent import RECURRENT
 from tests.fuzz.layers import LAYERS, affine_chain
 from tests.fuzz.layouts import LAYOUTS, nothings, shape_arithmetic, slices, transposes
 from tests.fuzz.operators import OPERATORS, Move, dropout, expand, filled, reduce, reshape, transpose
 from tests.fuzz.writer import SHAPES, SkipError, Writer
 
 IDIOMS: Mapping[Move, Sequence[str]] = {
-    **ACTIVATIONS, **ARITHMETIC, **ATTENTION, **BRANCHES, **IMAGES, **LOGIC, **MOVES, **NORMALIZATIONS, **PRODUCTS
+    **ACTIVATIONS, **ARITHMETIC, **ATTENTION, **BRANCHES, **IMAGES, **LOGIC, **MOVES, **NORMALIZATIONS, **PRODUCTS,
+    **RECURRENT,
 }  # fmt: skip
 AIMS: Mapping[Move, Sequence[str]] = {
     **IDIOMS,

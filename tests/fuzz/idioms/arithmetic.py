@@ -94,6 +94,20 @@ def folded(w: Writer) -> None:
     w.keep(swapped(w, w.choose(("Add", "Mul")), x, c))
 
 
+def fills(w: Writer) -> None:
+    """Arithmetic on a tensor that is one number everywhere, of the shape of another."""
+    x = w.pick((DType.FLOAT, DType.INT64))
+    number = np.asarray([w.choose((0.0, 2.0, -0.0, 1.0))]).astype(dtype_of(x).numpy)
+    y = w.node("ConstantOfShape", w.node("Shape", x), attributes={"value": number})
+    for _ in range(w.number(1, 2)):
+        op = w.choose(("Neg", "Add", "Mul", "Exp", "Abs", "Sigmoid") if dtype_of(y).is_float else ("Neg", "Add", "Abs"))
+        if op in ("Add", "Mul"):
+            y = swapped(w, op, y, w.constant(np.full(shape_beside(w, y), 3).astype(dtype_of(y).numpy)))
+        else:
+            y = w.node(op, y)
+    w.keep(swapped(w, "Add", x, y) if w.often(40) else y)
+
+
 def powers(w: Writer) -> None:
     x = floats(w)
     dtype = dtype_of(x)
@@ -166,8 +180,13 @@ def bounded(w: Writer) -> None:
     """A bound that what precedes it implies, or nearly."""
     x = w.pick(FLOAT, least=1)
     y = w.node(w.choose(("Sigmoid", "Tanh", "Relu", "Softmax", "HardSigmoid", "Abs", "Exp", "Sqrt", "Softplus")), x)
-    if w.often(30):
+    form = w.choose(("clip", "relu", "number"))
+    if form == "relu":
         w.make("Relu", y)
+        return
+    if form == "number":
+        numbers = (-2.0, 2.0, 0.0) if w.smooth else (math.nan, -2.0, -math.inf, math.inf)
+        w.keep(swapped(w, w.choose(("Max", "Min")), y, w.scalar(w.choose(numbers))))
         return
     low, high = w.choose(((0.0, 1.0), (-1.0, 1.0), (0.0, 3.4028234663852886e38), (0.0, 0.5), (-1.1, 1.1)))
     w.make("Clip", y, w.float32(low), w.float32(high))
@@ -197,6 +216,7 @@ ARITHMETIC: Idioms = {
     inverses: ("reduce-strength",),
     quotients: ("reduce-strength",),
     folded: ("fold-constants",),
+    fills: ("fold-fills",),
     powers: ("reduce-strength",),
     roundings: ("reduce-strength",),
     units: ("remove-noops",),

@@ -79,7 +79,8 @@ def _mask(w: Writer, scores: Value) -> Value:
         0, 1, (1, 1, *w.choose(((1, 1), (1, length), (length, length))))
     )
     if w.often(40):
-        mask[..., -1] = w.choose((-1e4, -math.inf, float(np.finfo(np.float32).min)))
+        place = slice(None) if w.often(20) else -1
+        mask[..., place] = w.choose((-1e4, float(np.finfo(np.float32).min), -math.inf))
     return w.fixed(mask.astype(np.float32))
 
 

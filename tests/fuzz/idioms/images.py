@@ -73,10 +73,31 @@ def upsampled(w: Writer) -> None:
     w.keep(x)
 
 
+def enlarged(w: Writer) -> None:
+    """A convolution of an image whose pixels were repeated, alone or beside another, with many channels."""
+    x = w.pick(FLOAT, least=4, most=4, test=lambda v: is_known(v, 1, 2, 3))
+    channels = w.choose((32, 40))
+    y = w.node("Conv", x, w.weight(channels, known(x, 1), 1, 1), attributes={"kernel_shape": (1, 1)})
+    ways: dict[str, Attribute] = {"mode": w.choose(("nearest", "nearest", "linear"))}
+    way = w.choose((("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("align_corners", "floor")))
+    ways["coordinate_transformation_mode"], ways["nearest_mode"] = way
+    scales = w.choose(((2, 2), (2, 2), (2, 1), (3, 3)))
+    sizes = np.asarray([1, 1, *scales], np.float32)
+    large = w.node("Resize", y, None, w.fixed(sizes), attributes=ways)
+    if w.often(40):
+        other = w.b.node("Relu", (w.b.node("Resize", (y, None, w.fixed(sizes)), ways),))
+        large = w.node("Concat", *((other, large) if w.often(40) else (large, other)), attributes={"axis": 1})
+    kernel, pad = w.choose((3, 3, 4, 5)), w.choose((1, 0, 1))
+    weight = w.weight(1, known(large, 1), kernel, kernel)
+    bias = (w.weight(1),) if w.often(50) else ()
+    w.make("Conv", large, weight, *bias, attributes={"kernel_shape": (kernel, kernel), "pads": (pad, 0, pad, 1)})
+
+
 def shuffled(w: Writer) -> None:
     """An activation behind DepthToSpace behind a convolution."""
     x = image(w)
-    y = w.node("Conv", x, w.weight(4, known(x, 1), 1, 1), attributes={"kernel_shape": (1, 1)})
+    y = w.node("Conv", x, w.weight(w.choose((4, 8)), known(x, 1), 1, 1), attributes={"kernel_shape": (1, 1)})
+    y = w.node("Relu", y) if w.often(30) else y
     y = w.node("DepthToSpace", y, attributes={"blocksize": 2, "mode": w.choose(("DCR", "CRD"))})
     w.make(w.choose(("Relu", "Sigmoid", "Tanh", "Neg")), y)
 
@@ -120,7 +141,8 @@ IMAGES: Idioms = {
     padded: ("fuse-pad",),
     scale_and_shift: ("fuse-scale-shift", "fuse-affine-conv", "fuse-conv-affine", "fuse-conv-transpose-bn"),
     upsampled: ("lower-conv-transpose",),
-    shuffled: ("lower-conv-transpose",),
+    enlarged: ("lower-upsampled-conv",),
+    shuffled: ("lower-conv-transpose", "lower-depth-to-space"),
     resized: ("remove-noops",),
     affine_around: ("fuse-affine-conv", "fuse-conv-affine"),
 }

@@ -284,3 +284,15 @@ def test_a_node_that_went_is_not_found_again() -> None:
         r = Relu(x)  s = Shape(x)  t = Shape(r)  u = Shape(r)
         a = Expand(r, s)  b = Expand(a, t)  y = Expand(b, u) }"""
     assert rewritten(text, PASS).op_types.count("Shape") == 1
+
+
+def test_axes_as_an_attribute_and_axes_that_a_pass_made() -> None:
+    found = rewritten(
+        """g (float[2,4] x) => (float[2,1] a, float[2,1] c) <int64[1] last = {1}> {
+            a = ReduceMax<axes = [1], keepdims = 1>(x)
+            b = ReduceMax<axes = [1], keepdims = 0>(x)  k = Unsqueeze(b, last)  c = Neg(k)
+        }""",
+        f"merge-reductions,{PASS}",
+    )
+    assert found.rules == ["reduce-reshape", "merge"]
+    assert found.op_types == ["ReduceMax", "Neg"]
