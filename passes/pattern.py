@@ -107,10 +107,7 @@ class Op:
 
     def may_stand_among(self, ops: Set[str]) -> bool:
         """Whether a graph with these operators may hold the picture: a quick test of a whole graph."""
-        for needed in self._needed:
-            if ops.isdisjoint(needed):
-                return False
-        return True
+        return True not in map(ops.isdisjoint, self._needed)
 
     @property
     def depth(self) -> int:

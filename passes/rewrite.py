@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from planish.ir import GraphError, Node, Value
 from planish.ir.graph import RETURN, Attribute, Graph, constant
@@ -18,6 +19,7 @@ from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
+from planish.passes.kernels import cpu
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
 from planish.passes.run import Run
@@ -168,11 +170,14 @@ class _Driver:
     def __init__(self, rules: Iterable[Rule], run: Run, present: Set[str] | None = None) -> None:
         """present: the operators of the graph, where they are known."""
         self.run = run
-        self.opsets = Opsets(run.kernels, run.newest_opset)
         self.all = tuple(rules)
         self.worklist: dict[Node, None] = {}
         self.present = present
         self.arm()
+
+    @cached_property
+    def opsets(self) -> Opsets:
+        return Opsets(self.run.kernels or cpu(), self.run.newest_opset)
 
     def arm(self) -> None:
         """Leave out the rules that may not fire, and those whose pictures need an operator that the graph lacks."""
@@ -266,8 +271,9 @@ class _Driver:
         for node in match.created:
             if node.source is None:
                 node.origin = sources
-        if self.present is not None and any([node.op not in self.present for node in match.created]):
-            self.present = self.present | {node.op for node in match.created}
+        made = {node.op for node in match.created}
+        if self.present is not None and not made <= self.present:
+            self.present = self.present | made
             self.arm()
         affected: dict[Node, None] = dict.fromkeys(match.created)
         for old, new in pairs:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from planish.ir import Graph, Node
 from planish.ir.dim import Dim
-from planish.passes.kernels import Kernels, cpu
+from planish.passes.kernels import Kernels
 
 Fp = Literal["strict", "default", "fast"]
 FP_MODES: dict[Fp, frozenset[str]] = {
@@ -38,7 +38,8 @@ class Run:
 
     fp: Fp = "default"
     limit: int | None = None
-    kernels: Kernels = field(default_factory=cpu)
+    kernels: Kernels | None = None
+    """Those of the target; None for ONNX Runtime's CPU provider, whose list is read when a rewrite asks for it."""
     newest_opset: int | None = None
     pass_name: str = ""
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
