@@ -204,7 +204,7 @@ class _Driver:
         return found
 
     def drive(self, start: Iterable[Node]) -> None:
-        queue = list(start)
+        queue = [] if self.run.exhausted else list(start)
         bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
         while queue:
             for node in queue:
@@ -212,8 +212,8 @@ class _Driver:
                 if rules is None:
                     rules = self.rules_of(node.op)
                 if rules and node.graph is not None and node.op != RETURN:
-                    self.visit(node, rules)
-                    if self.run.exhausted:
+                    fired = self.visit(node, rules)
+                    if fired and self.run.exhausted:
                         return
             if len(self.run.rewrites) > bound:
                 raise PassError(
@@ -222,13 +222,15 @@ class _Driver:
             queue = list(self.worklist)
             self.worklist.clear()
 
-    def visit(self, node: Node, rules: Sequence[Rule]) -> None:
+    def visit(self, node: Node, rules: Sequence[Rule]) -> bool:
+        """Fire the first of the rules that fits; whether one did."""
         for rule in rules:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
             if match.match(rule.pattern, node) and self.fire(rule, match):
-                return
+                return True
+        return False
 
     def fire(self, rule: Rule, match: Match) -> bool:
         pairs = self.propose(rule, match)
