@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from planish.ir import GraphError, Node, Value
 from planish.ir.graph import RETURN, Attribute, Graph, constant
@@ -170,13 +171,16 @@ class _Driver:
     def __init__(self, rules: Iterable[Rule], run: Run, present: Set[str] | None = None) -> None:
         """present: the operators of the graph, where they are known."""
         self.run = run
-        self.opsets = Opsets(run.kernels, run.newest_opset)
         self.all = tuple(rules)
         self.worklist: dict[Node, None] = {}
         self.refused = 0
         self.frozen: set[Node] = set()
         self.present = present
         self.arm()
+
+    @cached_property
+    def opsets(self) -> Opsets:
+        return Opsets(self.run.kernels, self.run.newest_opset)
 
     def arm(self) -> None:
         """Leave out the rules that may not fire, and those whose pictures need an operator that the graph lacks."""
@@ -203,7 +207,7 @@ class _Driver:
         return found
 
     def drive(self, start: Iterable[Node]) -> None:
-        queue = list(start)
+        queue = [] if self.run.exhausted else list(start)
         bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
         while queue:
             for node in queue:
@@ -211,8 +215,8 @@ class _Driver:
                 if rules is None:
                     rules = self.rules_of(node.op)
                 if rules and node.graph is not None and node.op != RETURN:
-                    self.visit(node, rules)
-                    if self.run.exhausted:
+                    fired = self.visit(node, rules)
+                    if fired and self.run.exhausted:
                         return
             if len(self.run.rewrites) > bound:
                 raise PassError(
@@ -221,15 +225,17 @@ class _Driver:
             queue = list(self.worklist)
             self.worklist.clear()
 
-    def visit(self, node: Node, rules: Sequence[Rule]) -> None:
+    def visit(self, node: Node, rules: Sequence[Rule]) -> bool:
+        """Fire the first of the rules that fits; whether one did."""
         if self.is_frozen(node):
-            return
+            return False
         for rule in rules:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
             if match.match(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
-                return
+                return True
+        return False
 
     def may_change(self, match: Match) -> bool:
         """Whether no node that matched leads to what could not run; a nested graph may be inlined."""
@@ -321,8 +327,9 @@ class _Driver:
         for old, new in pairs:
             if not new.name:
                 new.name = old.name
-        if self.present is not None and any(node.op not in self.present for node in match.created):
-            self.present = self.present | {node.op for node in match.created}
+        made = {node.op for node in match.created}
+        if self.present is not None and not made <= self.present:
+            self.present = self.present | made
             self.arm()
         self.run.record(rule.name, sources, pairs[0][1].name)
         replaced = {old.producer: None for old, _ in reversed(pairs) if old.producer is not None} | {root: None}

@@ -176,4 +176,4 @@ def _comparable(value: Attribute) -> Hashable | None:
         return (value.dtype, value.shape, value.raw())
     if isinstance(value, (Graph, OpaqueAttribute)):
         return None
-    return (type(value).__name__, repr(value))
+    return (value.__class__, value) if isinstance(value, (int, str, bytes)) else (value.__class__, repr(value))
