@@ -1,8 +1,9 @@
 """Dims: the extent of an axis, an int or an exact expression over symbols.
 
 An expression is a polynomial with integer coefficients over atoms; an atom is a symbol, a floor division that does not
-cancel, or a number of windows. Two expressions that compare equal are equal for every binding of the symbols; two that
-differ may still be equal for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
+cancel, a number of windows, or the lesser of two dims that cannot be told apart. Two expressions that compare equal are
+equal for every binding of the symbols; two that differ may still be equal for some binding, so `!=` proves nothing.
+Symbols stand for non-negative integers.
 """
 
 from __future__ import annotations
@@ -62,7 +63,26 @@ class Windows(FloorDiv):
         self.key = f"windows(({numerator})/({denominator}))"
 
 
-Atom = Symbol | FloorDiv
+class Minimum:
+    """The lesser of two dims where it is not known which one that is."""
+
+    __slots__ = ("dims", "key")
+
+    def __init__(self, one: Dim, other: Dim) -> None:
+        self.dims = (one, other) if str(one) < str(other) else (other, one)
+        self.key = f"min({self.dims[0]}, {self.dims[1]})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Minimum) and other.key == self.key and other.dims == self.dims)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+Atom = Symbol | FloorDiv | Minimum
 Monomial = tuple[Atom, ...]
 
 
@@ -216,6 +236,22 @@ def ceil_div(numerator: Dim, denominator: Dim) -> Dim:
     return -floor_div(-numerator, denominator)
 
 
+def minimum(one: Dim, other: Dim) -> Dim:
+    """The lesser of two dims."""
+    if is_nonnegative(other - one):
+        return one
+    return other if is_nonnegative(one - other) else Expr({(Minimum(one, other),): 1})
+
+
+def is_capped(dim: Dim, other: Dim) -> bool:
+    """Whether `dim` is the lesser of `other` and an extent of 1 or more, so that it broadcasts to `other` if at all."""
+    if isinstance(dim, int) or len(dim.terms) != 1:
+        return False
+    ((monomial, coefficient),) = dim.terms.items()
+    atom = monomial[0] if coefficient == len(monomial) == 1 else None
+    return isinstance(atom, Minimum) and other in atom.dims and all(d == other or is_positive(d) for d in atom.dims)
+
+
 def product(dims: Iterable[Dim]) -> Dim:
     total: Dim = 1
     for dim in dims:
@@ -250,7 +286,8 @@ def vanishes_with(dim: Dim, other: Dim) -> bool:
 def _is_nonnegative_atom(atom: Atom) -> bool:
     if isinstance(atom, Symbol | Windows):
         return True
-    return is_nonnegative(atom.numerator) and is_nonnegative(atom.denominator)
+    parts = atom.dims if isinstance(atom, Minimum) else (atom.numerator, atom.denominator)
+    return all(map(is_nonnegative, parts))
 
 
 def _terms(dim: Dim) -> Mapping[Monomial, int]:
@@ -323,6 +360,8 @@ def _cancel(monomial: Monomial, divisor: Monomial) -> Monomial | None:
 def _bind(atom: Atom, binding: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return binding[atom.key] if atom.key in binding else Expr({(atom,): 1})
+    if isinstance(atom, Minimum):
+        return minimum(*[_substitute(dim, binding) for dim in atom.dims])
     denominator = _substitute(atom.denominator, binding)
     if isinstance(atom, Windows) and isinstance(denominator, int):
         return windows(_substitute(atom.numerator, binding), denominator)
@@ -343,5 +382,5 @@ def _symbols(dim: Dim) -> Iterable[str]:
             if isinstance(atom, Symbol):
                 yield atom.key
             else:
-                yield from _symbols(atom.numerator)
-                yield from _symbols(atom.denominator)
+                for part in atom.dims if isinstance(atom, Minimum) else (atom.numerator, atom.denominator):
+                    yield from _symbols(part)

@@ -95,9 +95,22 @@ def _infer_reshape(node: Node) -> Types:
         return (None,)
     if target.elements is None:
         rank = _rank_of_elements(target)
-        return (TensorType(dtype, None if rank is None else unknown_shape(node, rank)),)
+        return (TensorType(dtype, None if rank is None else _partly_known(node, target, rank)),)
     shape = first.shape if first is not None else None
     return (TensorType(dtype, reshaped(node, shape, target.elements)),)
+
+
+def _partly_known(node: Node, target: Value, rank: int) -> Shape:
+    """The extents that a Reshape is given as numbers by some parts of a Concat, though others are not known."""
+    joined = target.producer
+    parts: list[Dim | None] = []
+    for part in joined.operands if joined is not None and joined.op == "Concat" else ():
+        count = None if part is None else _rank_of_elements(part)
+        if part is None or count is None:
+            return unknown_shape(node, rank)
+        parts += part.elements or [None] * count
+    parts = parts if len(parts) == rank else [None] * rank
+    return tuple([dim if isinstance(dim, int) and dim > 0 else unknown_dim(node) for dim in parts])
 
 
 def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:

@@ -53,14 +53,14 @@ class MergeCommonSubexpressions(Pass):
             if not is_pure(node):
                 continue
             keys = [key for key in (_key(node), _holds(node)) if key is not None]
-            first = next((seen[key] for key in keys if key in seen), None)
+            first = next((found for key in keys if (found := seen.get(key)) and found.graph is not None), None)
             if first is None:
                 seen.update(dict.fromkeys(keys, node))
                 added += keys
             elif not _returns_captured(node, first):
                 _merge(first, node, run)
         for key in added:
-            del seen[key]
+            seen.pop(key, None)
 
 
 def _hoist(owner: Node, run: Run) -> dict[Hashable, Node]:
