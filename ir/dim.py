@@ -1,8 +1,9 @@
 """Dims: the extent of an axis, an int or an exact expression over symbols.
 
-An expression is a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division that does
-not cancel. Two expressions that compare equal are equal for every binding of the symbols; two that differ may still be
-equal for some binding, so `!=` proves nothing. Symbols stand for non-negative integers.
+An expression is a polynomial with integer coefficients over atoms; an atom is a symbol, a floor division that does not
+cancel, a number of windows, or the lesser of two dims that cannot be told apart. Two expressions that compare equal are
+equal for every binding of the symbols; two that differ may still be equal for some binding, so `!=` proves nothing.
+Symbols stand for non-negative integers.
 """
 
 from __future__ import annotations
@@ -52,7 +53,36 @@ class FloorDiv:
         return self.key
 
 
-Atom = Symbol | FloorDiv
+class Windows(FloorDiv):
+    """How many windows of a pooling fit: numerator / denominator rounded towards zero, plus 1; the first may be < 0."""
+
+    __slots__ = ()
+
+    def __init__(self, numerator: Dim, denominator: Dim) -> None:
+        super().__init__(numerator, denominator)
+        self.key = f"windows(({numerator})/({denominator}))"
+
+
+class Minimum:
+    """The lesser of two dims where it is not known which one that is."""
+
+    __slots__ = ("dims", "key")
+
+    def __init__(self, one: Dim, other: Dim) -> None:
+        self.dims = (one, other) if str(one) < str(other) else (other, one)
+        self.key = f"min({self.dims[0]}, {self.dims[1]})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Minimum) and other.key == self.key and other.dims == self.dims)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+Atom = Symbol | FloorDiv | Minimum
 Monomial = tuple[Atom, ...]
 
 
@@ -189,10 +219,37 @@ def floor_div(numerator: Dim, denominator: Dim) -> Dim:
     return Expr({(FloorDiv(numerator, denominator),): 1})
 
 
+def windows(room: Dim, stride: int) -> Dim:
+    """How often a window may be moved by `stride` within `room`, and once more; as ONNX Runtime rounds where it is
+    larger than what it slides over.
+    """
+    if isinstance(room, int) and room < 0:
+        return -(-room // stride) + 1
+    if stride == 1 or is_nonnegative(room):
+        return floor_div(room, stride) + 1
+    return Expr({(Windows(room, stride),): 1})
+
+
 def ceil_div(numerator: Dim, denominator: Dim) -> Dim:
     if isinstance(denominator, int) and denominator > 0:
         return floor_div(numerator + (denominator - 1), denominator)
     return -floor_div(-numerator, denominator)
+
+
+def minimum(one: Dim, other: Dim) -> Dim:
+    """The lesser of two dims."""
+    if is_nonnegative(other - one):
+        return one
+    return other if is_nonnegative(one - other) else Expr({(Minimum(one, other),): 1})
+
+
+def is_capped(dim: Dim, other: Dim) -> bool:
+    """Whether `dim` is the lesser of `other` and an extent of 1 or more, so that it broadcasts to `other` if at all."""
+    if isinstance(dim, int) or len(dim.terms) != 1:
+        return False
+    ((monomial, coefficient),) = dim.terms.items()
+    atom = monomial[0] if coefficient == len(monomial) == 1 else None
+    return isinstance(atom, Minimum) and other in atom.dims and all(d == other or is_positive(d) for d in atom.dims)
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -216,10 +273,21 @@ def is_positive(dim: Dim) -> bool:
     return is_nonnegative(dim) and dim.terms.get((), 0) > 0
 
 
-def _is_nonnegative_atom(atom: Atom) -> bool:
-    if isinstance(atom, Symbol):
+def vanishes_with(dim: Dim, other: Dim) -> bool:
+    """Whether `dim` is surely 0 where `other` is: equal, or a multiple of a product of which `other` is one."""
+    if dim in (0, other):
         return True
-    return is_nonnegative(atom.numerator) and is_nonnegative(atom.denominator)
+    if isinstance(dim, int) or isinstance(other, int) or len(other.terms) != 1:
+        return False
+    (factors,) = other.terms
+    return all(set(factors) <= set(monomial) for monomial in dim.terms)
+
+
+def _is_nonnegative_atom(atom: Atom) -> bool:
+    if isinstance(atom, Symbol | Windows):
+        return True
+    parts = atom.dims if isinstance(atom, Minimum) else (atom.numerator, atom.denominator)
+    return all(map(is_nonnegative, parts))
 
 
 def _terms(dim: Dim) -> Mapping[Monomial, int]:
@@ -292,7 +360,11 @@ def _cancel(monomial: Monomial, divisor: Monomial) -> Monomial | None:
 def _bind(atom: Atom, binding: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return binding[atom.key] if atom.key in binding else Expr({(atom,): 1})
+    if isinstance(atom, Minimum):
+        return minimum(*[_substitute(dim, binding) for dim in atom.dims])
     denominator = _substitute(atom.denominator, binding)
+    if isinstance(atom, Windows) and isinstance(denominator, int):
+        return windows(_substitute(atom.numerator, binding), denominator)
     if denominator == 0:  # a share of an empty tensor, which no operator works out
         return Expr({(atom,): 1})
     return floor_div(_substitute(atom.numerator, binding), denominator)
@@ -310,5 +382,5 @@ def _symbols(dim: Dim) -> Iterable[str]:
             if isinstance(atom, Symbol):
                 yield atom.key
             else:
-                yield from _symbols(atom.numerator)
-                yield from _symbols(atom.denominator)
+                for part in atom.dims if isinstance(atom, Minimum) else (atom.numerator, atom.denominator):
+                    yield from _symbols(part)

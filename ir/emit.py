@@ -22,7 +22,7 @@ from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, Tens
 LARGEST_PROTOBUF = 2**31 - 2**20
 _LISTED_UNTIL_IR = 4
 TensorWriter = Callable[[Tensor, TensorProto, int | None], None]
-"""Fills a proto (its name apart) with an initializer; the number is its place in the main graph, None in nested ones."""
+"""Fills a proto (its name apart) with an initializer; the number is its place in the main graph, None for others."""
 
 
 def emit(graph: Graph, *, opset: int | None = None) -> onnx.ModelProto:

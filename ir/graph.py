@@ -205,7 +205,7 @@ class Graph:
 
     A graph's results are the operands of its `returns` node, so a value that the caller sees has a use like any other;
     that node is also where the circle of nodes, each linked to its neighbours, begins and ends. Nested graphs (`owner`
-    is their node) read values of the graphs around them directly.
+    is their node) read values of the graphs around them directly; `refused` are those of their nodes that cannot run.
     """
 
     def __init__(self, name: str = "", opsets: Mapping[str, int] | None = None, outer: Graph | None = None) -> None:
@@ -228,6 +228,7 @@ class Graph:
         self.returns = Node(RETURN, results=0)
         self.returns.graph = self
         self._nodes: tuple[Node, ...] | None = None
+        self.refused: dict[Node, None] = {} if outer is None else outer.refused
         self._fresh: Iterator[int] = itertools.count(1) if outer is None else outer._fresh
 
     @property

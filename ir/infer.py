@@ -15,18 +15,21 @@ from planish.ir.tensor import ELEMENTS
 from planish.ir.types import DType, TensorType, Type, refine
 
 _LIMITS = {DType.INT64: 2**63, DType.INT32: 2**31, DType.BOOL: 2}
+_LARGEST_PRODUCTS = (1, 2**16, 2**24)
+"""Of no extent, of one, and of two or more, as models hold them in memory."""
 
 _PLAIN = Operator()
 
 
-def infer(node: Node) -> bool:
+def infer(node: Node, *, may_never_run: bool = False) -> bool:
     """Bring the types and elements of a node's results up to date; whether anything new is known.
 
-    Raises GraphError when the operands cannot be right for the operator.
+    Raises GraphError when the operands cannot be right for the operator, unless the node may never run: that of a
+    nested graph may not.
     """
     entry = OPERATORS.get(node.op, _PLAIN)
     news = False
-    for result, type in zip(node.results, _types(node, entry), strict=False):
+    for result, type in zip(node.results, _types(node, entry, may_never_run), strict=False):
         old = result.type
         if old is None:
             if type is not None:
@@ -43,13 +46,14 @@ def infer(node: Node) -> bool:
     return news
 
 
-def _types(node: Node, entry: Operator) -> Sequence[Type | None]:
+def _types(node: Node, entry: Operator, may_never_run: bool = False) -> Sequence[Type | None]:
     """By the operator's own rule. What could not run in a nested graph may never run: nothing is known of it then."""
     try:
         return reference.infer(node) if entry.infer is None else entry.infer(node)
     except GraphError:
-        if node.graph is None or node.graph.owner is None:
+        if node.graph is None or not (may_never_run or node.graph.owner is not None):
             raise
+        node.graph.refused[node] = None
         return ()
 
 
@@ -101,15 +105,22 @@ def _learn(value: Value, elements: tuple[Dim, ...] | None, limit: int) -> bool:
     """Record what a value holds, where it fits its element type, whose numbers lie below `limit`."""
     if elements is None or elements == value.elements or len(elements) > ELEMENTS:
         return False
-    for dim in elements:
-        if isinstance(dim, int) and not -limit <= dim < limit:
-            return False
+    if any(_may_wrap(dim, limit) for dim in elements):
+        return False
     if value.elements is not None and len(value.elements) == len(elements):
         elements = tuple([a if isinstance(a, int) else b for a, b in zip(value.elements, elements, strict=True)])
         if elements == value.elements:
             return False
     value.elements = elements
     return True
+
+
+def _may_wrap(dim: Dim, limit: int) -> bool:
+    """Whether a number may leave its element type, where an extent is up to 2 ** 16 and a product up to 2 ** 24."""
+    if isinstance(dim, int):
+        return not -limit <= dim < limit
+    most = sum(abs(factor) * _LARGEST_PRODUCTS[min(len(atoms), 2)] for atoms, factor in dim.terms.items())
+    return most >= limit
 
 
 def equal_extents(one: Type | None, other: Type | None) -> dict[str, Dim]:

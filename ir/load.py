@@ -232,7 +232,7 @@ class _Loader:
         if op == "Constant":
             self.constant(node)
         else:
-            infer(node)
+            infer(node, may_never_run=scope.parent is not None)
         for name, result in zip(results, node.results, strict=True):
             if name:
                 if name in values:

@@ -35,7 +35,7 @@ _TYPED_FIELDS = {
 
 
 class ProtoTensor(Tensor):
-    """Elements inside the loaded model, decoded when asked for; `apart` is the raw data that `proto` was read without."""
+    """Elements inside the loaded model, decoded when asked for; `apart` is raw data that `proto` was read without."""
 
     __slots__ = ("_array", "apart", "proto")
 

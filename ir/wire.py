@@ -38,17 +38,21 @@ class Field(NamedTuple):
 def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
     """The fields of the message between two offsets, in order; raises MalformedError."""
     while start < end:
-        tag, content = _read_varint(data, start, end)
+        tag, content = data[start], start + 1
+        if tag >= _MORE:
+            tag, content = _read_varint(data, start, end)
         kind = tag & 7
-        if kind == _LEN:
-            length, content = _read_varint(data, content, end)
+        if kind == _LEN and content < end:
+            length, content = data[content], content + 1
+            if length >= _MORE:
+                length, content = _read_varint(data, content - 1, end)
             stop = content + length
         elif kind == _VARINT:
             _, stop = _read_varint(data, content, end)
         elif kind in (_I64, _I32):
             stop = content + (8 if kind == _I64 else 4)
         else:
-            raise MalformedError(f"wire type {kind} at {start}")
+            raise MalformedError(f"the field at {start} has the wire type {kind}, or ends behind its message")
         if stop > end:
             raise MalformedError(f"the field at {start} ends behind its message")
         yield Field(tag, start, content, stop)

@@ -226,7 +226,13 @@ _FUSED: tuple[Stage, ...] = (
     Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
     RemoveDeadNodes(),
 )
-_LOWERED = (LowerConvTranspose(), LowerUpsampledConv(), LowerDepthToSpace(), RemoveDeadNodes())
+_LOWERED = (
+    LowerConvTranspose(),
+    LowerUpsampledConv(),
+    LowerDepthToSpace(),
+    MergeDuplicateConstants(),
+    RemoveDeadNodes(),
+)
 
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,

@@ -15,7 +15,7 @@ from planish.ir.infer import replace_extents
 from planish.ir.text import text
 from planish.ir.verify import verify, verify_nodes
 from planish.passes.errors import PassError
-from planish.passes.kernels import Kernels, cpu
+from planish.passes.kernels import Kernels
 from planish.passes.rewrite import Rule, rewrite
 from planish.passes.run import Fp, Rewrite, Run
 
@@ -157,7 +157,7 @@ class PassManager:
         self.stages = tuple(stages)
         self.fp: Fp = fp
         self.limit = limit
-        self.kernels = kernels or cpu()
+        self.kernels = kernels
         self.newest_opset = newest_opset
         self.instruments = tuple(instruments)
 

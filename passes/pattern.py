@@ -57,7 +57,9 @@ class Op:
     test of the node that is made first. An empty `ops` stands for every operator.
     """
 
-    __slots__ = ("_depth", "_inner", "_needed", "_wants_constant", "commutes", "operands", "ops", "shared", "where")
+    __slots__ = (
+        "_depth", "_inner", "_needed", "_strict", "_wants_constant", "commutes", "operands", "ops", "shared", "where",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -76,6 +78,14 @@ class Op:
         self._wants_constant = any(isinstance(part, Const) for part in self.operands or ())
         inner = [part for part in self.operands or () if isinstance(part, Op)]
         self._depth: int = 1 + max([part.depth for part in inner], default=0)
+        self._strict = tuple(
+            [
+                (index, part.ops if isinstance(part, Op) else None)
+                for index, part in enumerate(self.operands or ())
+                if isinstance(part, (Op, Const))
+            ]
+        )
+        """The operands that must be constants (None) or made by one of these operators."""
         self._inner = tuple([part.ops for part in inner if part.ops])
         needed = [self.ops] if self.ops else []
         self._needed: tuple[frozenset[str], ...] = (*needed, *(ops for part in inner for ops in part._needed))
@@ -90,27 +100,26 @@ class Op:
         if len(operands) > len(parts):
             return False
         if self.commutes:
-            if self._wants_constant and not any(o is not None and o.constant is not None for o in operands):
+            if self._wants_constant and not _has_constant(operands):
                 return False
+            if not self._inner:
+                return True
             makers = [o.producer.op for o in operands if o is not None and o.producer is not None]
-            return not any(ops.isdisjoint(makers) for ops in self._inner)
-        for operand, part in zip(operands, parts, strict=False):
-            if part.__class__ is Const:
-                if operand is None or operand.constant is None:
+            return True not in [ops.isdisjoint(makers) for ops in self._inner]
+        for index, ops in self._strict:
+            operand = operands[index] if index < len(operands) else None
+            if operand is None:
+                return False
+            if ops is None:
+                if operand.constant is None:
                     return False
-            elif isinstance(part, Op):
-                if operand is None or operand.producer is None:
-                    return False
-                if part.ops and operand.producer.op not in part.ops:
-                    return False
+            elif operand.producer is None or (ops and operand.producer.op not in ops):
+                return False
         return True
 
     def may_stand_among(self, ops: Set[str]) -> bool:
         """Whether a graph with these operators may hold the picture: a quick test of a whole graph."""
-        for needed in self._needed:
-            if ops.isdisjoint(needed):
-                return False
-        return True
+        return True not in map(ops.isdisjoint, self._needed)
 
     @property
     def depth(self) -> int:
@@ -120,6 +129,13 @@ class Op:
     def __repr__(self) -> str:
         inside = "..." if self.operands is None else ", ".join(map(_picture, self.operands))
         return f"{'|'.join(sorted(self.ops)) or '*'}({inside})"
+
+
+def _has_constant(operands: Sequence[Value | None]) -> bool:
+    for operand in operands:
+        if operand is not None and operand.constant is not None:
+            return True
+    return False
 
 
 class Bindings:

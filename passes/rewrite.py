@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from planish.ir import GraphError, Node, Value
 from planish.ir.graph import RETURN, Attribute, Graph, constant
@@ -18,8 +19,10 @@ from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
+from planish.passes.halves import moves_rounding
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
+from planish.passes.refusals import leading_to, read_again, reading
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
@@ -168,11 +171,16 @@ class _Driver:
     def __init__(self, rules: Iterable[Rule], run: Run, present: Set[str] | None = None) -> None:
         """present: the operators of the graph, where they are known."""
         self.run = run
-        self.opsets = Opsets(run.kernels, run.newest_opset)
         self.all = tuple(rules)
         self.worklist: dict[Node, None] = {}
+        self.refused = 0
+        self.frozen: set[Node] = set()
         self.present = present
         self.arm()
+
+    @cached_property
+    def opsets(self) -> Opsets:
+        return Opsets(self.run.kernels, self.run.newest_opset)
 
     def arm(self) -> None:
         """Leave out the rules that may not fire, and those whose pictures need an operator that the graph lacks."""
@@ -199,7 +207,7 @@ class _Driver:
         return found
 
     def drive(self, start: Iterable[Node]) -> None:
-        queue = list(start)
+        queue = [] if self.run.exhausted else list(start)
         bound = len(self.run.rewrites) + _REWRITES_PER_NODE * (len(queue) + 1)
         while queue:
             for node in queue:
@@ -207,8 +215,8 @@ class _Driver:
                 if rules is None:
                     rules = self.rules_of(node.op)
                 if rules and node.graph is not None and node.op != RETURN:
-                    self.visit(node, rules)
-                    if self.run.exhausted:
+                    fired = self.visit(node, rules)
+                    if fired and self.run.exhausted:
                         return
             if len(self.run.rewrites) > bound:
                 raise PassError(
@@ -217,19 +225,44 @@ class _Driver:
             queue = list(self.worklist)
             self.worklist.clear()
 
-    def visit(self, node: Node, rules: Sequence[Rule]) -> None:
+    def visit(self, node: Node, rules: Sequence[Rule]) -> bool:
+        """Fire the first of the rules that fits; whether one did."""
+        if self.is_frozen(node):
+            return False
         for rule in rules:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
-            if match.match(rule.pattern, node) and self.fire(rule, match):
-                return
+            if match.match(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
+                return True
+        return False
+
+    def may_change(self, match: Match) -> bool:
+        """Whether no node that matched leads to what could not run; a nested graph may be inlined."""
+        if any(map(self.is_frozen, match.nodes)):
+            return False
+        return not (match.root.graphs and self.run.fp == "strict" and self.moves_rounding(match, ()))
+
+    def is_frozen(self, node: Node) -> bool:
+        """Whether a node leads to one of a nested graph that could not run."""
+        refused = {} if node.graph is None else node.graph.refused
+        if len(refused) != self.refused:
+            self.refused, self.frozen = len(refused), leading_to(refused)
+        return node in self.frozen
 
     def fire(self, rule: Rule, match: Match) -> bool:
+        refused = len(match.graph.refused)
         pairs = self.propose(rule, match)
         if match.fires:
-            self.replace(rule, match, pairs)
-        else:
+            before = reading(old for old, _ in pairs)
+            affected = self.substitute(match, pairs)
+            if len(match.graph.refused) > refused and not match.root.graphs:
+                read_again(before)
+                match.fires = False
+                match.reason = "a nested graph could not run then, and runtimes refuse it even where it never runs"
+            else:
+                self.replace(rule, match, pairs, affected)
+        if not match.fires:
             self.undo(match)
         return match.fires
 
@@ -245,8 +278,16 @@ class _Driver:
             match.reason = "the result is an output, which would need a copy to keep its name"
         elif pairs:
             match.reason = self.opsets.obstacle(match.created, match.sources) if match.created else ""
+            if not match.reason and self.run.fp == "strict" and self.moves_rounding(match, pairs):
+                match.reason = "the target works out half precision in single, and would round in other places"
             match.fires = not match.reason
         return pairs
+
+    def moves_rounding(self, match: Match, pairs: Sequence[Pair]) -> bool:
+        if pairs and all(new.constant is not None for _, new in pairs):
+            return False
+        opset = match.graph.root.opset_imports.get("", 0)
+        return moves_rounding(match.sources, [old for old, _ in pairs], self.run.kernels, opset)
 
     def may_replace(self, pairs: Iterable[Pair], match: Match) -> bool:
         """Whether the replacement spares a node: an output that is only another name for a value needs a copy."""
@@ -260,30 +301,36 @@ class _Driver:
         for node in reversed(match.created):
             match.graph.erase(node)
 
-    def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair]) -> None:
-        root, graph = match.root, match.graph
+    def substitute(self, match: Match, pairs: Sequence[Pair]) -> dict[Node, None]:
+        """Let what replaces be read; the nodes that this affects."""
+        affected: dict[Node, None] = dict.fromkeys(match.created)
+        for old, new in pairs:
+            if new.producer is not None and new.producer not in affected:
+                new.producer.origin = merge_origins((new.producer, *match.sources))
+            keep_in_nested(old, new)
+            if match.graph.owner is None:  # what holds in a nested graph holds only where it runs
+                self.run.equal.update(equal_extents(new.type, old.type))
+            news = inherit(new, old)
+            readers = old.users
+            match.graph.replace_all_uses_with(old, new)
+            if news:
+                affected.update(dict.fromkeys(refresh(readers)))
+            affected.update(dict.fromkeys(readers))
+        return affected
+
+    def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair], affected: dict[Node, None]) -> None:
+        root = match.root
         sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
                 node.origin = sources
-        if self.present is not None and any([node.op not in self.present for node in match.created]):
-            self.present = self.present | {node.op for node in match.created}
-            self.arm()
-        affected: dict[Node, None] = dict.fromkeys(match.created)
         for old, new in pairs:
             if not new.name:
                 new.name = old.name
-            if new.producer is not None and new.producer not in affected:
-                new.producer.origin = merge_origins((new.producer, *match.sources))
-            keep_in_nested(old, new)
-            if graph.owner is None:  # what holds in a nested graph holds only where it runs
-                self.run.equal.update(equal_extents(new.type, old.type))
-            news = inherit(new, old)
-            readers = old.users
-            graph.replace_all_uses_with(old, new)
-            if news:
-                affected.update(dict.fromkeys(refresh(readers)))
-            affected.update(dict.fromkeys(readers))
+        made = {node.op for node in match.created}
+        if self.present is not None and not made <= self.present:
+            self.present = self.present | made
+            self.arm()
         self.run.record(rule.name, sources, pairs[0][1].name)
         replaced = {old.producer: None for old, _ in reversed(pairs) if old.producer is not None} | {root: None}
         for node in replaced:

@@ -38,7 +38,8 @@ class Run:
 
     fp: Fp = "default"
     limit: int | None = None
-    kernels: Kernels = field(default_factory=cpu)
+    target: Kernels | None = None
+    """What the result will run on; None for ONNX Runtime's CPU provider."""
     newest_opset: int | None = None
     pass_name: str = ""
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
@@ -72,6 +73,11 @@ class Run:
         lists = [self._places[op] for op in ops if op in present]
         places = lists[0] if len(lists) == 1 else sorted(chain.from_iterable(lists))
         return [self._nodes[place] for place in places]
+
+    @property
+    def kernels(self) -> Kernels:
+        """Those of the target; the list of ONNX Runtime's CPU provider is read when a rewrite first asks for it."""
+        return self.target or cpu()
 
     @property
     def size(self) -> int:

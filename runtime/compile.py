@@ -11,6 +11,7 @@ from typing import Literal
 
 from planish import ir, passes
 from planish.ir import Graph
+from planish.ir.collection import paused_collection
 from planish.ir.emit_file import ExternalData, check_target
 from planish.passes import Fixpoint, Instrument, PassRecord, Rewrite
 from planish.passes.manager import Stage, node_count
@@ -80,6 +81,7 @@ class OptimizeResult:
         }
 
 
+@paused_collection()
 def optimize(
     source: ModelPath,
     target_path: ModelPath | None = None,
@@ -124,9 +126,10 @@ def optimize(
     watch = _Watch(progress, _leaves(stages))
     records = passes.run(graph, stages, fp=fp, limit=limit, newest_opset=opset, instruments=(watch, *instruments))
     ran = time.perf_counter()
+    written: tuple[Path, ...] = ()
     if target_path is not None:
         progress(f"writing {target_path}", _RUN)
-        ir.save(graph, target_path, opset=opset, external_data=external_data)
+        written = ir.save(graph, target_path, opset=opset, external_data=external_data)
     saved = time.perf_counter()
     progress("done", 1.0)
     return OptimizeResult(
@@ -137,7 +140,7 @@ def optimize(
         nodes_before=nodes_before,
         nodes_after=node_count(graph),
         bytes_before=bytes_before,
-        bytes_after=None if target_path is None else size_on_disk(Path(target_path), ir.load(target_path).data_files),
+        bytes_after=sum(file.stat().st_size for file in written) if written else None,
         load_seconds=loaded - begin,
         run_seconds=ran - loaded,
         save_seconds=saved - ran,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from planish.ir.dim import Dim, Shape
+from planish.ir.dim import Dim, Shape, is_capped
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
 from planish.ir.ops.operator import unknown_dim
@@ -29,9 +29,9 @@ def _dim(node: Node, a: Dim, b: Dim) -> Dim:
         if isinstance(b, int):
             raise GraphError(f"{node.op} cannot broadcast an axis of {a} with one of {b}", node)
         return a
-    if isinstance(b, int):
+    if isinstance(b, int) or is_capped(a, b):
         return b
-    return unknown_dim(node)
+    return a if is_capped(b, a) else unknown_dim(node)
 
 
 def broadcasts_to(shape: Shape, target: Shape) -> bool:

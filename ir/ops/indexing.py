@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.ir.dim import Dim, ceil_div, is_nonnegative
+from planish.ir.dim import Dim, ceil_div, is_nonnegative, minimum
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
 from planish.ir.ops.dims import total
@@ -215,12 +215,24 @@ def _infer_slice(node: Node) -> Types:
         axes = constant_ints(node.operand(3)) if node.operand(3) is not None else None
         rank = len(first.shape)
         touched = range(rank) if axes is None else [normalize_axis(node, axis, rank) for axis in axes]
-        dims = tuple([unknown_dim(node) if i in touched else dim for i, dim in enumerate(first.shape)])
-        return (TensorType(first.dtype, dims),)
+        taken = {axis: _taken(node, first.shape[axis], place) for place, axis in enumerate(touched)}
+        return (TensorType(first.dtype, tuple([taken.get(i, dim) for i, dim in enumerate(first.shape)])),)
     dims = list(first.shape)
     for axis, start, end, step in bounds:
         dims[axis] = _sliced(node, dims[axis], start, end, step)
     return (TensorType(first.dtype, tuple(dims)),)
+
+
+def _taken(node: Node, extent: Dim, place: int) -> Dim:
+    """How many elements a slice to a computed end takes: up to that end, if it starts at 0 and goes in ones."""
+    (start, end), steps = ((None if v is None else v.elements for v in node.operands[1:3]), node.operand(4))
+    in_ones = steps is None or set(constant_ints(steps) or (0,)) == {1}
+    if not start or not end or place >= min(len(start), len(end)) or start[place] != 0 or not in_ones:
+        return unknown_dim(node)
+    last = end[place]
+    if isinstance(last, int) and last >= _FAR:
+        return extent
+    return minimum(extent, last) if is_nonnegative(last) else unknown_dim(node)
 
 
 def _sliced(node: Node, extent: Dim, start: int, end: int, step: int) -> Dim:

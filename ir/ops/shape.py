@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, product
+from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, is_positive, product, vanishes_with
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node, Value
 from planish.ir.ops.broadcast import broadcast
@@ -95,9 +95,22 @@ def _infer_reshape(node: Node) -> Types:
         return (None,)
     if target.elements is None:
         rank = _rank_of_elements(target)
-        return (TensorType(dtype, None if rank is None else unknown_shape(node, rank)),)
+        return (TensorType(dtype, None if rank is None else _partly_known(node, target, rank)),)
     shape = first.shape if first is not None else None
     return (TensorType(dtype, reshaped(node, shape, target.elements)),)
+
+
+def _partly_known(node: Node, target: Value, rank: int) -> Shape:
+    """The extents that a Reshape is given as numbers by some parts of a Concat, though others are not known."""
+    joined = target.producer
+    parts: list[Dim | None] = []
+    for part in joined.operands if joined is not None and joined.op == "Concat" else ():
+        count = None if part is None else _rank_of_elements(part)
+        if part is None or count is None:
+            return unknown_shape(node, rank)
+        parts += part.elements or [None] * count
+    parts = parts if len(parts) == rank else [None] * rank
+    return tuple([dim if isinstance(dim, int) and dim > 0 else unknown_dim(node) for dim in parts])
 
 
 def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:
@@ -114,7 +127,9 @@ def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:
     unknown = [axis for axis, dim in enumerate(dims) if dim == -1]
     if not unknown:
         _check_size(node, shape, dims)
-        return tuple(dims)
+    ambiguous = _ambiguous(shape, target, dims) if copies else set[int]()
+    if not unknown or ambiguous:
+        return tuple([unknown_dim(node) if d == -1 or axis in ambiguous else d for axis, d in enumerate(dims)])
     if len(unknown) > 1 or target[unknown[0]] != -1:
         return tuple([unknown_dim(node) if dim == -1 else dim for dim in dims])
     rest = product(dim for dim in dims if dim != -1)
@@ -126,6 +141,28 @@ def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:
             raise GraphError(f"Reshape cannot arrange {total} elements as {list(target)}", node)
         dims[unknown[0]] = floor_div(total, rest)
     return tuple(dims)
+
+
+def _ambiguous(shape: Shape | None, target: Shape, dims: Sequence[Dim]) -> set[int]:
+    """The axes that a Reshape may take for ones to copy: those asked for by a symbol that is 0 while the operand has
+    elements there.
+
+    That goes unnoticed only where the result is as empty all the same: another dim is 0 or worked out of nothing.
+    """
+    risky = {
+        axis
+        for axis, dim in enumerate(dims)
+        if not isinstance(dim, int) and not is_positive(dim) and not _is_copy(shape, axis, dim)
+    }
+    if len(risky) == 1 and -1 not in target:
+        others = [dim for axis, dim in enumerate(dims) if axis not in risky]
+        return set() if all(is_positive(dim) for dim in others) else risky
+    return risky
+
+
+def _is_copy(shape: Shape | None, axis: int, dim: Dim) -> bool:
+    """Whether the operand has no elements on the axis whenever the dim is 0, or no such axis, which is an error."""
+    return shape is not None and (axis >= len(shape) or vanishes_with(shape[axis], dim))
 
 
 def _check_size(node: Node, shape: Shape | None, dims: Sequence[Dim]) -> None:

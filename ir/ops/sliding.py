@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative
+from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, windows
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
 from planish.ir.ops.operator import unknown_dim
@@ -49,14 +49,13 @@ def convolved(node: Node, extents: Shape, kernel: Shape) -> list[Dim]:
 def pooled(node: Node, extents: Shape, kernel: Shape) -> list[Dim]:
     """Spatial extents of a pooling's result.
 
-    A window larger than its padded axis gives what ONNX Runtime gives (the division rounds towards zero) where the
-    extent is an int; an expression means the specification's floor.
+    A window larger than its padded axis gives what ONNX Runtime gives: its division rounds towards zero.
     """
     if _is_same(node):
         return [_same(node, axis) for axis in axes(node, extents, kernel)]
     if node.get_int("ceil_mode"):
         return [_ceil_count(node, axis) for axis in axes(node, extents, kernel)]
-    return [_floor_count(axis) for axis in axes(node, extents, kernel)]
+    return [windows(axis.room, axis.stride) for axis in axes(node, extents, kernel)]
 
 
 def transposed(node: Node, extents: Shape, kernel: Shape) -> list[Dim]:
@@ -89,11 +88,6 @@ def _is_same(node: Node) -> bool:
 def _same(node: Node, axis: Axis) -> Dim:
     """`auto_pad` SAME_UPPER or SAME_LOWER; runtimes disagree on what it pads for a dilated kernel."""
     return ceil_div(axis.extent, axis.stride) if axis.dilation == 1 else unknown_dim(node)
-
-
-def _floor_count(axis: Axis) -> Dim:
-    room = axis.room
-    return (-(-room // axis.stride) if isinstance(room, int) and room < 0 else floor_div(room, axis.stride)) + 1
 
 
 def _ceil_count(node: Node, axis: Axis) -> Dim:

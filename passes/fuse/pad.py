@@ -45,11 +45,17 @@ def pad_max_pool(m: Match) -> Value | None:
     """MaxPool(Pad(x, -inf around)) -> MaxPool(x) with these pads; zeros around too, where x is never negative"""
     if len(m.root.results) > 1 and m.root.results[1].is_used:
         return m.decline("the pool's indices are read, and they count the padded elements")
-    producer = m[x].producer
-    positive = producer is not None and producer.op in _NEVER_NEGATIVE
-    widths = _widths(m, (float("-inf"), 0.0) if positive else (float("-inf"),))
+    widths = _widths(m, (float("-inf"), 0.0) if _is_never_negative(m[x]) else (float("-inf"),))
     attributes = None if widths is None else _with_pads(m, widths)
     return None if attributes is None else m.add("MaxPool", (m[x],), attributes)
+
+
+def _is_never_negative(value: Value) -> bool:
+    """The least integer is its own magnitude."""
+    producer = value.producer
+    if producer is None or producer.op not in _NEVER_NEGATIVE:
+        return False
+    return producer.op != "Abs" or (value.dtype is not None and value.dtype.is_float)
 
 
 def _widths(m: Match, fills: Sequence[float]) -> list[tuple[int, int]] | None:
@@ -83,14 +89,17 @@ def _with_pads(m: Match, widths: Sequence[tuple[int, int]]) -> dict[str, Attribu
     own = (node.get_ints("pads") if node.get_str("auto_pad") == "NOTSET" else None) or (0,) * (2 * count)
     found = tuple([own[i] + widths[i][0] for i in range(count)] + [own[count + i] + widths[i][1] for i in range(count)])
     if node.op != "Conv" and not _smaller_than_window(node, found):
-        return m.decline(f"the pads reach across the whole window of {node.label}")
+        return m.decline(f"a window of {node.label} may lie on pads alone")
     return {**{name: value for name, value in node.attributes.items() if name != "auto_pad"}, "pads": found}
 
 
 def _smaller_than_window(node: Node, found: Sequence[int]) -> bool:
-    """Runtimes refuse pads of a pool that are not smaller than its kernel."""
+    """Runtimes refuse pads of a pool that are not smaller than its kernel; one with gaps may miss all but the pads."""
     kernel = node.get_ints("kernel_shape") or ()
-    return len(found) == 2 * len(kernel) and all(width < kernel[i % len(kernel)] for i, width in enumerate(found))
+    gaps = node.get_ints("dilations") or (1,) * len(kernel)
+    return len(found) == 2 * len(kernel) and all(
+        not width or (width < kernel[i % len(kernel)] and gaps[i % len(kernel)] == 1) for i, width in enumerate(found)
+    )
 
 
 @dataclass(frozen=True)

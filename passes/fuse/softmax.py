@@ -96,9 +96,12 @@ inner = Op("Softmax", (x,))
 log_inner = Op("LogSoftmax", (x,))
 
 
-@rule(Op("Log", (inner,)), contract=Contract.REASSOCIATES, needs="results of Softmax that do not vanish")
+@rule(Op("Log", (inner,)), contract=Contract.APPROXIMATE, needs="results of Softmax that do not vanish")
 def log_of_softmax(m: Match) -> Value | None:
-    """Log(Softmax(x)) -> LogSoftmax(x)"""
+    """Log(Softmax(x)) -> LogSoftmax(x)
+
+    An element differs by some roundings of itself, and is finite where the Softmax vanishes and its logarithm is not.
+    """
     return m.add("LogSoftmax", (m[x],), m[inner].attributes)
 
 
@@ -128,10 +131,10 @@ def _ratio(root: Node, graph: Graph) -> tuple[Value, Mean, tuple[Node, ...]] | N
 
 
 def _less_maximum(value: Value | None, axis: int, graph: Graph) -> _Shifted | None:
-    """x - ReduceMax(x), where the maximum is the same all along an axis."""
+    """x - ReduceMax(x) along an axis: less the maximum of other axes too, all of it might vanish."""
     node = producer(value, ("Sub",), graph)
     found = None if node is None else reduction(node.operand(1), ("ReduceMax",), graph)
-    if node is None or found is None or node.operand(0) is not found.value or axis not in found.axes:
+    if node is None or found is None or node.operand(0) is not found.value or found.axes != (axis,):
         return None
     return _Shifted(found.value, found.axes, (node, *found.nodes))
 

@@ -10,9 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from planish.ir import Node, Value
+from planish.ir.graph import RETURN
 from planish.ir.ops import reference
 from planish.ir.ops.table import is_pure, lookup
 from planish.ir.types import Array, DType
+from planish.passes.halves import HALF, is_half
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule
@@ -23,7 +25,8 @@ class FoldConstants(RulePass):
     """Evaluate nodes whose operands are all constants.
 
     Never a node that is random, has state or effects, or holds a graph; never the DequantizeLinear of a weight, which
-    runtimes need to choose quantized kernels by; never one whose result would make the file grow
+    runtimes need to choose quantized kernels by; never to a number that overflows in half precision where the target
+    works in single; never one whose result would make the file grow
     by more than `growth` bytes over the operands that it alone reads; never one on weights kept outside of the model of
     more than `read` bytes.
     """
@@ -35,7 +38,9 @@ class FoldConstants(RulePass):
     def rules(self) -> Sequence[Rule]:
         summary = "op(constants...) -> constant"
         return (
-            Rule("fold-exactly", _exact, Contract.EXACT, partial(_fold, self), f"{summary}, the runtime's own bits"),
+            Rule(
+                "fold-exactly", _exact, Contract.EXACT, partial(_fold_exactly, self), f"{summary}, the runtime's bits"
+            ),
             Rule(
                 "fold-rounding", _rounding, Contract.REASSOCIATES, partial(_fold, self), f"{summary}, rounded once more"
             ),
@@ -59,14 +64,59 @@ def _is_exact(node: Node) -> bool | None:
     return reference.agreement(node.op) if entry.fold is None else entry.exact
 
 
+def _may_round(node: Node) -> bool:
+    exact = _is_exact(node)
+    return exact is False or (exact is True and is_half(node))
+
+
 _exact = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node) is True)
-_rounding = Op((), where=lambda node: _has_constant_operands(node) and _is_exact(node) is False)
+_rounding = Op((), where=lambda node: _has_constant_operands(node) and _may_round(node))
+
+
+def _fold_exactly(options: FoldConstants, m: Match) -> tuple[Value, ...] | None:
+    found = _fold(options, m)
+    if found is not None and _runs_in_single(m) and not _is_same_in_single(m.root, found):
+        m.decline("the target has no kernel of half precision, and rounds to it later than folding would")
+        return None
+    return found
+
+
+def _runs_in_single(m: Match) -> bool:
+    """Whether the target works out numbers of half precision in single, and may leave them so for the next node.
+
+    ONNX Runtime takes a Cast to half precision away before a node that it works out in single.
+    """
+    if not is_half(m.root):
+        return False
+    nodes = (m.root, *m.root.result.users) if m.root.op == "Cast" else (m.root,)
+    opset = m.graph.root.opset_imports.get("", 0)
+    return any(not m.run.kernels.runs(node, opset) for node in nodes if node.op != RETURN)
+
+
+def _is_same_in_single(node: Node, results: Sequence[Value]) -> bool:
+    """Whether no result was rounded to half precision."""
+    fold = lookup(node.op).fold
+    arrays = [None if o is None or o.constant is None else o.constant.array() for o in node.operands]
+    halves = [dtype.numpy for dtype in HALF]
+    wide = [a.astype(np.float32) if a is not None and a.dtype in halves else a for a in arrays]
+    found = wide if node.op == "Cast" else None if fold is None else fold(node, wide)
+    return found is not None and all(
+        array is not None and value.constant is not None and _are_equal(array, value.constant.array())
+        for array, value in zip(found, results, strict=False)
+    )
+
+
+def _are_equal(wide: Array, narrow: Array) -> bool:
+    return np.array_equal(wide.astype(np.float64), narrow.astype(np.float64), equal_nan=True)
 
 
 def _fold(options: FoldConstants, m: Match) -> tuple[Value, ...] | None:
     node = m.root
     results = _evaluate(options, m)
     if results is None:
+        return None
+    if _runs_in_single(m) and not all(np.all(np.isfinite(array)) for array in results):
+        m.decline("the constant overflows in half precision, and may not where the target works in single")
         return None
     freed = sum(o.constant.nbytes for o in node.operands if o is not None and o.constant is not None and o.has_one_use)
     if sum(result.nbytes for result in results) > freed + options.growth:

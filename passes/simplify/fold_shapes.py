@@ -21,13 +21,13 @@ reshape = Op("Reshape", (x, target))
 
 
 def _computes_known_elements(node: Node) -> bool:
-    """Whether the node makes nothing but a small integer tensor, not a constant yet, of which every element is known."""
+    """Whether the node makes nothing but a small integer tensor, not constant yet, of which every element is known."""
     result = node.results[0] if node.results else None
     if result is None or result.elements is None or result.constant is not None:
         return False
-    if not all([isinstance(dim, int) for dim in result.elements]) or result.rank is None or result.rank > 1:
+    if result.rank is None or result.rank > 1 or not all(isinstance(dim, int) for dim in result.elements):
         return False
-    return is_pure(node) and not any([other.is_used for other in node.results[1:]])
+    return is_pure(node) and not any(other.is_used for other in node.results[1:])
 
 
 @rule(Op((), where=_computes_known_elements), contract=Contract.EXACT)

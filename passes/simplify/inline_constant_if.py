@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from planish.ir import Value
-from planish.ir.graph import RETURN
+from planish.ir.graph import RETURN, constant
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Op
 from planish.passes.rewrite import Contract, Match, Rule, needs_copy, rule
@@ -34,8 +34,13 @@ def inline_branch(m: Match, *, taken: bool) -> tuple[Value, ...] | None:
 
 
 def nameable(m: Match, old: Value, new: Value) -> Value:
-    """The branch's result, through an Identity where the graph gives it back and it has another name already."""
+    """The branch's result, through an Identity where the graph gives it back and it has another name already.
+
+    A constant that is given back becomes one of its own, for another result may be the same one.
+    """
     for user in old.users:
+        if user.op == RETURN and new.constant is not None and new.producer is None:
+            return constant(new.constant, new.name)
         if user.op == RETURN and user.graph is not None and needs_copy(new, user.graph, m.created):
             return m.add("Identity", (new,))
     return new

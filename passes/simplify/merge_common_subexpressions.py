@@ -53,14 +53,14 @@ class MergeCommonSubexpressions(Pass):
             if not is_pure(node):
                 continue
             keys = [key for key in (_key(node), _holds(node)) if key is not None]
-            first = next((seen[key] for key in keys if key in seen), None)
+            first = next((found for key in keys if (found := seen.get(key)) and found.graph is not None), None)
             if first is None:
                 seen.update(dict.fromkeys(keys, node))
                 added += keys
             elif not _returns_captured(node, first):
                 _merge(first, node, run)
         for key in added:
-            del seen[key]
+            seen.pop(key, None)
 
 
 def _hoist(owner: Node, run: Run) -> dict[Hashable, Node]:
@@ -176,4 +176,4 @@ def _comparable(value: Attribute) -> Hashable | None:
         return (value.dtype, value.shape, value.raw())
     if isinstance(value, (Graph, OpaqueAttribute)):
         return None
-    return (type(value).__name__, repr(value))
+    return (value.__class__, value) if isinstance(value, (int, str, bytes)) else (value.__class__, repr(value))

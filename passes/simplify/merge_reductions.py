@@ -1,4 +1,4 @@
-"""A reduction drops or keeps its axes itself, and two of one kind become one."""
+"""A reduction drops or keeps its axes itself, two of one kind become one, and one of a stack needs no stack."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ x, s, t = Var("x"), Var("s"), Var("t")
 reduction = Op(REDUCTIONS, (x, Maybe(s)))
 reshape = Op(RESHAPES, (reduction, Maybe(t)))
 _FAST_GROUPS = 3
+_STACKED = {"ReduceMax": "Max", "ReduceMean": "Mean", "ReduceMin": "Min", "ReduceSum": "Sum"}
+_PARTS = 16
 
 
 def reduced_axes(node: Node) -> list[int] | None:
@@ -130,6 +132,39 @@ def _merged(m: Match, first: Op) -> Value | None:
     return _reduce(m, outer, axes, keep=keep)
 
 
+concat = Op("Concat")
+of_stack = Op(tuple(_STACKED), (concat, Maybe(s)))
+
+
+@rule(of_stack, contract=Contract.REASSOCIATES, needs="no NaN; which of two zeros is the larger one is not defined")
+def reduce_stack(m: Match) -> Value | None:
+    """ReduceMax(Concat(Unsqueeze(a), Unsqueeze(b), ...)) over the axis of a stack -> Max(a, b, ...)
+
+    ReduceMin, ReduceSum and ReduceMean of floats likewise.
+    """
+    node, rank = m[concat], m[concat].result.rank
+    axes, dtype = reduced_axes(m.root), m.root.result.dtype
+    if rank is None or axes != [node.get_int("axis") % rank] or len(node.operands) > _PARTS:
+        return m.decline("it goes over other axes than the parts are stacked along, or there are many parts")
+    if dtype is None or not (dtype.is_float or m.root.op in ("ReduceMax", "ReduceMin")):
+        return m.decline("sums of integers are taken of pairs alone")
+    parts = [_unstacked(operand, axes[0]) for operand in node.operands]
+    shapes = {part.shape for part in parts if part is not None}
+    if None in parts or len(shapes) != 1:
+        return m.decline("a part is more than one of the stack, or the parts may differ in shape")
+    made = m.add(_STACKED[m.root.op], parts)
+    return m.add("Unsqueeze", (made, m.constant(np.array(axes, np.int64)))) if m.root.get_int("keepdims") else made
+
+
+def _unstacked(value: Value | None, axis: int) -> Value | None:
+    """What an Unsqueeze of that axis made the value of."""
+    node = None if value is None else value.producer
+    if node is None or node.op not in RESHAPES or value is None or value.shape is None:
+        return None
+    source, shape = node.operands[0], value.shape
+    return source if source is not None and source.shape == shape[:axis] + shape[axis + 1 :] else None
+
+
 def _is_fast(shape: Shape, axes: Collection[int]) -> bool:
     """Whether the axes form at most three groups, kept and reduced in turn: runtimes have loops for those."""
     return len(list(groupby(axis in axes for axis, dim in enumerate(shape) if dim != 1))) <= _FAST_GROUPS
@@ -139,10 +174,11 @@ def _is_fast(shape: Shape, axes: Collection[int]) -> bool:
 class MergeReductions(RulePass):
     """Let a reduction drop or keep its axes instead of a Squeeze or Unsqueeze, and make one of two of a kind.
 
-    ReduceMax, ReduceMin, ReduceSum and ReduceMean merge with their own kind; sums and means where they are floats.
+    ReduceMax, ReduceMin, ReduceSum and ReduceMean merge with their own kind; sums and means where they are floats. Over
+    the axis of a stack they are Max, Min, Sum and Mean of its parts.
     """
 
     name: ClassVar[str] = "merge-reductions"
 
     def rules(self) -> Sequence[Rule]:
-        return (reduce_reshape, extreme_of_integers, extreme_of_floats, sum_of_sums)
+        return (reduce_reshape, extreme_of_integers, extreme_of_floats, sum_of_sums, reduce_stack)

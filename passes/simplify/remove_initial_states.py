@@ -11,19 +11,13 @@ import numpy as np
 
 from planish.ir import Node, Value
 from planish.ir.dim import Dim
-from planish.ir.tensor import Tensor
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule, rule
+from planish.passes.simplify.filled import filled
 
 _RECURRENT = ("GRU", "LSTM", "RNN", "com.microsoft::DynamicQuantizeLSTM")
 _DATA, _WEIGHTS, _LENGTHS, _STATES = 0, 2, 4, (5, 6)
-_COPYING = frozenset((
-    *("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose"),
-    "Unsqueeze",
-))  # fmt: skip
-"""Each element of the results is one of the first operand's."""
-_STEPS = 16
 
 
 @rule(Op(_RECURRENT), contract=Contract.EXACT)
@@ -66,27 +60,6 @@ def _is_zero(found: Dim | float | None) -> bool:
 def _is_finite(weights: Value | None) -> bool:
     tensor = None if weights is None else weights.constant
     return tensor is not None and bool(np.isfinite(tensor.array().astype(np.float64)).all())
-
-
-def filled(value: Value | None) -> Dim | float | None:
-    """What every element of a value surely is, if it has any, with the sign of a zero; None where it is not known."""
-    for _ in range(_STEPS):
-        if value is None:
-            return None
-        if value.constant is not None:
-            return value.constant.uniform() if value.constant.in_memory else None
-        if value.elements:
-            return value.elements[0] if len(set(value.elements)) == 1 else None
-        node = value.producer
-        if node is None:
-            return None
-        if node.op == "ConstantOfShape":
-            fill = node.attribute("value")
-            return fill.uniform() if isinstance(fill, Tensor) else 0
-        if node.op not in _COPYING and not (node.op == "Concat" and len(set(node.operands)) == 1):
-            return None
-        value = node.operands[0]
-    return None
 
 
 @dataclass(frozen=True)

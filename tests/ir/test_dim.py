@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,8 +18,10 @@ from planish.ir.dim import (
     ceil_div,
     floor_div,
     fresh_symbol,
+    is_capped,
     is_nonnegative,
     is_positive,
+    minimum,
     product,
     symbol,
 )
@@ -72,6 +75,7 @@ DIMS: Mapping[Callable[[int, int], int], Callable[[Dim, Dim], Dim]] = {
     operator.sub: lambda a, b: a - b,
     operator.mul: lambda a, b: a * b,
     divide: floor_div,
+    min: minimum,
 }
 leaves = st.one_of(st.integers(-12, 12), st.sampled_from(NAMES)).map(leaf)
 terms: st.SearchStrategy[Term] = st.recursive(leaves, grown, max_leaves=8)
@@ -199,3 +203,32 @@ def test_a_share_of_nothing_stays_open() -> None:
     assert isinstance(share, Expr)
     assert share.substitute({"N": 2, "M": 3}) == 2
     assert share.substitute({"N": 2, "M": 0}) == share
+
+
+def test_the_lesser_of_two_dims() -> None:
+    n, m = symbol("n"), symbol("m")
+    assert minimum(3, 5) == 3
+    assert minimum(n, n + 2) == n
+    assert minimum(n + m, n) == n
+    assert minimum(n, 512) == minimum(512, n)
+    assert str(minimum(n, 512)) == "min(512, n)"
+    assert minimum(n, 512) != minimum(n, 511)
+
+
+def test_what_broadcasts_to_a_dim_if_to_any() -> None:
+    n, m = symbol("n"), symbol("m")
+    assert is_capped(minimum(512, n), n)
+    assert is_capped(minimum(1, n), n)
+    assert not is_capped(minimum(512, n), 512)
+    assert not is_capped(minimum(m, n), n)  # of no elements where m is 0, though n is 1
+    assert not is_capped(minimum(512, n) + 1, n)
+    assert not is_capped(n, n)
+
+
+@given(st.integers(1, 9), bindings)
+def test_what_is_capped_broadcasts_to_the_cap_or_not_at_all(most: int, binding: Mapping[str, int]) -> None:
+    least, extent = min(most, binding["n"]), binding["n"]
+    assert bound(minimum(most, symbol("n")), binding) == least
+    assert is_capped(minimum(most, symbol("n")), symbol("n"))
+    if 1 in (least, extent) or least == extent:
+        assert np.broadcast_shapes((least,), (extent,)) == (extent,)

@@ -3,7 +3,7 @@
 import pytest
 
 from planish.ir import Graph, GraphError, Node
-from planish.ir.dim import Dim, Shape, symbol
+from planish.ir.dim import Dim, Shape, minimum, symbol
 from planish.ir.ops.broadcast import broadcast, broadcasts_to
 from tests.ir.ops.conftest import type_of
 
@@ -32,6 +32,9 @@ def node() -> Node:
         ((N,), (1, 1), (1, N)),
         ((2, N), (M * 1, N), (2, N)),
         ((N * 2,), (2 * N,), (2 * N,)),
+        # What is cut to an extent has that extent, or is 1.
+        ((minimum(512, N),), (N,), (N,)),
+        ((3, minimum(1, N)), (N,), (3, N)),
     ],
 )
 def test_what_is_sure(left: Shape, right: Shape, expected: Shape) -> None:
@@ -43,6 +46,12 @@ def test_two_symbols_may_be_one_extent_or_1() -> None:
     (dim,) = broadcast(node(), (N,), (M,))
     assert type_of("float[N] a, float[M] b", "y = Add(a, b)") == "float[?]"
     assert dim not in (N, M)
+
+
+@pytest.mark.parametrize("cut", [minimum(M, N), minimum(512, N) + 1])
+def test_what_is_cut_to_nothing_does_not_grow(cut: Dim) -> None:
+    (dim,) = broadcast(node(), (cut,), (N,))
+    assert dim not in (N, cut)
 
 
 @pytest.mark.parametrize(("left", "right"), [((2,), (3,)), ((0,), (2,)), ((N, 2), (3, 3))])

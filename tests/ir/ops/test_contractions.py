@@ -125,7 +125,8 @@ def test_convolutions_and_poolings_that_cannot_be(body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", "float[N, 4, floor((H)/(2)), 8]"),
+        # Where H is 1, ONNX Runtime gives one window that reaches over the edge.
+        ("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", "float[N, 4, windows((-2 + H)/(2)), 8]"),
         ("y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1> (x)", "float[N, 4, floor((H)/(2)), 8]"),
         # Whether a last window would begin in the padding depends on H.
         ("y = MaxPool <kernel_shape = [2, 2], strides = [3, 3], ceil_mode = 1> (x)", "float[N, 4, ?, 6]"),

@@ -46,6 +46,15 @@ CONSTANTS = (
         ("y = Slice(x, k, k, one)", "float[N, ?, 4]"),
         ("y = Slice(x, k, k)", "float[?, ?, ?]"),
         ("y = Slice(x, zero, k)", "float[?, ?, ?]"),
+        ("s = Shape <end = 1> (z) y = Slice(x, zero, s, one)", "float[N, min(6, M), 4]"),
+        ("s = Shape <end = 1> (z) y = Slice(x, zero, s, zero, one)", "float[min(M, N), 6, 4]"),
+        ("s = Shape <end = 1> (x) y = Slice(x, zero, s, zero)", "float[N, 6, 4]"),
+        ("s = Shape <end = 1> (x) y = Slice(x, zero, s)", "float[N, ?, ?]"),
+        ("s = Shape <end = 1> (z) y = Slice(x, one, s, one)", "float[N, ?, 4]"),
+        ("s = Shape <end = 1> (z) y = Slice(x, zero, s, one, two)", "float[N, ?, 4]"),
+        ("s = Shape <end = 1> (z) t = Sub(s, two) y = Slice(x, zero, t, one)", "float[N, ?, 4]"),
+        # An extent that is cut to M fits M, or nothing runs.
+        ("s = Shape <end = 1> (z) t = Slice(x, zero, s, one) y = Concat <axis = 1> (t, t)", "float[N, 2*min(6, M), 4]"),
     ],
 )
 def test_slice(body: str, expected: str) -> None:

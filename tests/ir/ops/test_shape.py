@@ -36,6 +36,10 @@ def test_reshape(target: str, attributes: str, expected: str) -> None:
         ("s = Shape(x) y = Reshape(f, s)", "float[N, 3, 4]"),
         ("s = Shape(x) t = Sub(s, one) y = Reshape(f, t)", "float[?, 2, 3]"),  # N - 1 may be -1: what is left
         ("s = Shape(x) t = Mul(s, s) y = Reshape(f, t)", "float[N*N, 9, 16]"),
+        ("t = Concat <axis = 0> (v, last) y = Reshape(f, t)", "float[...]"),
+        ("t = Concat <axis = 0> (one, two, one) y = Reshape(f, t)", "float[1, ?, ?, 1]"),  # as far as it is known
+        ("t = Concat <axis = 0> (two, zero, last) y = Reshape(f, t)", "float[?, ?, ?, ?]"),
+        ("s = Shape <end = 1> (x) t = Concat <axis = 0> (two, s) y = Reshape(f, t)", "float[?, ?, ?]"),
         ("y = Squeeze(f)", "float[2, 3]"),
         ("y = Squeeze(x)", "float[...]"),  # N may be 1
         ("y = Squeeze(x, none)", "float[...]"),  # ONNX Runtime: no axes are all axes of 1

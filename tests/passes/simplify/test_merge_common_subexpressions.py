@@ -296,3 +296,13 @@ def test_axes_as_an_attribute_and_axes_that_a_pass_made() -> None:
     )
     assert found.rules == ["reduce-reshape", "merge"]
     assert found.op_types == ["ReduceMax", "Neg"]
+
+
+def test_nodes_that_went_with_what_they_were_read_by_are_not_found_again() -> None:
+    text = """g (float[N,M] x) => (float[N,M] y) <int64 k = {1}, int64[1] z = {0}> {
+        s = Shape<start=1, end=2>(x)  a = Expand(x, s)
+        p = Shape(x)  g = Gather(p, k)  u = Unsqueeze(g, z)  b = Expand(a, u)
+        q = Shape(x)  h = Gather(q, k)  w = Cast<to=1>(h)  c = Mul(b, w)
+        r = Shape(x)  y = Expand(c, r) }"""
+    found = rewritten(text, PASS, inputs=Inputs(({"N": 3, "M": 1}, {"N": 2, "M": 4})))
+    assert found.op_types.count("Shape") == 2

@@ -160,3 +160,47 @@ def test_reductions_that_stay_two(nodes: str, shape: str, axes: str, dtype: str)
     result = f"[{','.join('ABCD'[:kept])}]"
     body = text(shape, f"a = {first}(x, s)  y = {second}(a, t)", result, f"int64[1] s={one}, int64[1] t={two}", dtype)
     untouched(model(body, 18), PASS)
+
+
+def stacked(reduce: str, *, axis: int = 2, parts: str = "a, b, c", third: str = "Neg(x)", dtype: str = "float") -> str:
+    return (
+        f"g ({dtype}[N,3] x) => ({dtype}[A,B] y) <int64[1] k = {{{axis}}}, int64[1] o = {{1}}> {{"
+        f" q = Abs(x)  r = {third}  a = Unsqueeze(x, k)  b = Unsqueeze(q, k)  c = Unsqueeze(r, k)"
+        f" s = Concat<axis={axis}>({parts})  y = {reduce} }}"
+    )
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean"])
+def test_a_stack_that_is_only_reduced(op: str, axis: int) -> None:
+    reduce = f"{op}<keepdims=0>(s, k)" if op == "ReduceSum" else f"{op}<axes=[{axis}], keepdims=0>(s)"
+    found = rewritten(stacked(reduce, axis=axis), f"{PASS},remove-dead-nodes", tolerance=Ulps(2))
+    assert found.op_types == ["Abs", "Neg", op.removeprefix("Reduce")]
+
+
+def test_a_stack_whose_axis_stays() -> None:
+    source = stacked("ReduceMax<axes=[2], keepdims=1>(s)").replace("[A,B] y", "[A,B,C] y")
+    found = rewritten(source, f"{PASS},remove-dead-nodes", tolerance=Ulps(0))
+    assert found.op_types == ["Abs", "Neg", "Max", "Unsqueeze"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(stacked("ReduceMax<axes=[1], keepdims=0>(s)"), id="another axis"),
+        pytest.param(stacked("ReduceMax<keepdims=0>(s)").replace("[A,B] y", " y"), id="all axes"),
+        pytest.param(
+            stacked("ReduceMax<axes=[2], keepdims=0>(s)", parts="a, s1, c").replace(
+                " s = C", " s1 = Concat<axis=2>(b, b)  s = C"
+            ),
+            id="two in one",
+        ),
+        pytest.param(stacked("ReduceSum<keepdims=0>(s, k)", dtype="int32"), id="sums of integers"),
+        pytest.param(stacked("ReduceL2<axes=[2], keepdims=0>(s)"), id="another reduction"),
+        pytest.param(
+            stacked("ReduceMax<axes=[2], keepdims=0>(s)").replace("[A,B] y", "[A,B] y, float[C,D,3] s"), id="an output"
+        ),
+    ],
+)
+def test_stacks_that_stay(source: str) -> None:
+    untouched(source, PASS)
