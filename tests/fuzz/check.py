@@ -124,7 +124,7 @@ def check(
 ) -> Checked:
     """Run each pipeline on the model and hold the results against the model's own.
 
-    told: of each pipeline before it runs, and of RAW before the model runs again with noise, so that someone knows which
+    told: of each pipeline before it runs, and of RAW before the model runs with noise, so that someone knows which
     it was when the process dies.
     Raises RefusedError for a model that is invalid or that ONNX Runtime cannot run, and WrongError for one that a
     pipeline breaks.
