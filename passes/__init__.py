@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from planish.ir import Graph
+from planish.passes.contrib.multi_head_attention import FuseMultiHeadAttention
+from planish.passes.deploy.lower_add import LowerAdd
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
 from planish.passes.errors import PassError, PipelineError
 from planish.passes.fuse.affine_conv import FuseAffineConv
@@ -118,6 +120,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-matmul-add": FuseMatMulAdd,
     "fuse-matmul-scale": FuseMatMulScale,
     "fuse-mish": FuseMish,
+    "fuse-multi-head-attention": FuseMultiHeadAttention,
     "fuse-pad": FusePad,
     "fuse-rms-norm": FuseRmsNorm,
     "fuse-rotary-embedding": FuseRotaryEmbedding,
@@ -127,6 +130,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-softplus": FuseSoftplus,
     "fuse-swish": FuseSwish,
     "inline-constant-if": InlineConstantIf,
+    "lower-add": LowerAdd,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
     "merge-arithmetic": MergeArithmetic,
@@ -220,7 +224,7 @@ _FUSED: tuple[Stage, ...] = (
 PIPELINES: Mapping[str, tuple[Stage, ...]] = {
     "simplify": _SIMPLER,
     "fuse": _FUSED,
-    "deploy": (*_SIMPLER, *_FUSED, LowerConvTranspose(), RemoveDeadNodes()),
+    "deploy": (*_SIMPLER, *_FUSED, FuseMultiHeadAttention(), LowerConvTranspose(), LowerAdd(), RemoveDeadNodes()),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from planish.ir.graph import Node
 from planish.ir.ops import (
     attention,
+    contrib,
     control,
     elementwise,
     indexing,
@@ -24,6 +25,7 @@ from planish.ir.ops.operator import Operator
 
 OPERATORS: Mapping[str, Operator] = {
     **attention.OPERATORS,
+    **contrib.OPERATORS,
     **control.OPERATORS,
     **elementwise.OPERATORS,
     **indexing.OPERATORS,
