@@ -51,6 +51,7 @@ def _summed(m: Match) -> Value | None:
     if m.run.kernels.name != cpu().name:
         return m.decline("the fused kernels are slower on ONNX Runtime's CPU provider, and the target is another")
     total = m.add("Sum", (m[a], m[b]))
+    total.name = m[added].result.name
     return m.add(m.root.op, (total, *m.root.operands[1:]), m.root.attributes)
 
 
