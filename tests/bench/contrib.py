@@ -69,7 +69,7 @@ def attention(mask: bool) -> Build:
             b.node("Transpose", (b.node("Reshape", (one, split)),), {"perm": order})
             for one, order in zip(x[:3], orders, strict=True)
         )
-        scores = b.node("Mul", (b.node("MatMul", (q, k)), b.initializer("scale", np.float32(32**-0.5))))
+        scores = b.node("Mul", (b.node("MatMul", (q, k)), b.initializer("scale", np.array(32**-0.5, np.float32))))
         scores = b.node("Add", (scores, x[3])) if mask else scores
         mixed = b.node("MatMul", (b.node("Softmax", (scores,), {"axis": -1}), v))
         return b.node("Reshape", (b.node("Transpose", (mixed,), {"perm": (0, 2, 1, 3)}), merged))
@@ -91,13 +91,13 @@ def gelu(approximate: str) -> Build:
 
 
 def quick(b: Builder, x: Operands) -> Value:
-    scaled = b.node("Mul", (x[0], b.initializer("factor", np.float32(1.702))))
+    scaled = b.node("Mul", (x[0], b.initializer("factor", np.array(1.702, np.float32))))
     return b.node("Mul", (x[0], b.node("Sigmoid", (scaled,))))
 
 
 def scaled_product(b: Builder, x: Operands) -> Value:
     keys = b.node("Transpose", (x[1],), {"perm": (0, 1, 3, 2)})
-    return b.node("Mul", (b.node("MatMul", (x[0], keys)), b.initializer("scale", np.float32(0.125))))
+    return b.node("Mul", (b.node("MatMul", (x[0], keys)), b.initializer("scale", np.array(0.125, np.float32))))
 
 
 def gemm(b: Builder, x: Operands) -> Value:

@@ -1,6 +1,8 @@
 """Sums that ONNX Runtime must not fuse: the same bits."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, cast
 
 import onnx
 import onnxruntime
@@ -65,10 +67,18 @@ def test_onnx_runtime_fuses_the_one_and_not_the_other(text: str, slow: str, tmp_
     assert optimized(ir.emit(graph), tmp_path / "after.onnx")[0] == "Sum"
 
 
+class SavingOptions(Protocol):
+    """What is used of ONNX Runtime's options, which have no types."""
+
+    log_severity_level: int
+    optimized_model_filepath: str
+
+
 def optimized(proto: onnx.ModelProto, path: Path) -> list[str]:
     """The operators that ONNX Runtime makes of a model."""
-    options = onnxruntime.SessionOptions()
+    options = cast("Callable[[], SavingOptions]", vars(onnxruntime)["SessionOptions"])()
     options.log_severity_level = 4
     options.optimized_model_filepath = str(path)
-    onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return op_types(onnx.load(path).graph)
+    open_session = cast("Callable[..., object]", onnxruntime.InferenceSession)
+    open_session(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return op_types(onnx.load_from_string(path.read_bytes()).graph)
