@@ -160,11 +160,11 @@ def rewrite(
 def trial(rule: Rule, match: Match) -> None:
     """Ask a rule whose picture fits whether it would fire; the match says how it went, and the graph is as it was."""
     driver = _Driver((rule,), match.run)
-    opset = match.graph.root.opset_imports.get("")
+    root = match.graph.root
+    imports = dict(root.opset_imports)
     driver.propose(rule, match)
     driver.undo(match)
-    if opset is not None:
-        match.graph.root.opset_imports[""] = opset
+    root.opset_imports = imports
 
 
 class _Driver:

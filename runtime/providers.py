@@ -103,7 +103,7 @@ class Target:
     optimization: str = "all"
     """A key of OPTIMIZATION_LEVELS: what ONNX Runtime itself does to the graph."""
     domains: frozenset[str] = frozenset({""})
-    """Operator domains that a pass may emit; "" is the standard one."""
+    """Operator domains that a pass may add nodes of; "" is the standard one."""
     architecture: str = field(default_factory=platform.machine)
     isa: frozenset[str] = field(default_factory=host_isa)
 

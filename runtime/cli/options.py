@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+from planish.passes.kernels import CONTRIB
 from planish.runtime.bindings import Binding
 from planish.runtime.providers import PROVIDERS, Target
 
@@ -50,6 +51,27 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=count, default=0, metavar="N", help="within one operator (default: one for each core)"
     )
+
+
+def add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--provider",
+        choices=tuple(PROVIDERS),
+        default="cpu",
+        help="ONNX Runtime's execution provider that the result is for, which need not be here (default: cpu)",
+    )
+    parser.add_argument(
+        "--allow",
+        choices=(CONTRIB,),
+        action="append",
+        default=[],
+        metavar="DOMAIN",
+        help=f"operators that may be added besides standard ones: {CONTRIB}, which only ONNX Runtime has",
+    )
+
+
+def destination_of(arguments: argparse.Namespace) -> Target:
+    return Target(provider=arguments.provider, domains=frozenset(("", *arguments.allow)))
 
 
 def target_of(arguments: argparse.Namespace) -> Target:
