@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from planish.ir import Value
+from planish.ir.dim import is_positive
+from planish.ir.ops import elementwise
+from planish.ir.ops.shape import constant_ints
 from planish.passes.fuse.channels import is_uniform, take_in_bias, take_in_scale, uniform
 from planish.passes.fuse.normalized import STASHED
 from planish.passes.manager import RulePass
@@ -15,8 +18,10 @@ from planish.passes.rewrite import Contract, Match, Rule, rule
 
 _NORM = "GroupNormalization"
 _LEAST_RANK = 3
+_REACH = 16
 x, w, b, factor, term = Var("x"), Var("w"), Var("b"), Var("factor"), Var("term")
-grouped = Op("Reshape", (x, Var("groups")))
+groups_shape = Var("groups")
+grouped = Op("Reshape", (x, groups_shape))
 instance = Op("InstanceNormalization", (grouped, w, b))
 norm = Op(_NORM, (x, w, b))
 
@@ -25,7 +30,8 @@ norm = Op(_NORM, (x, w, b))
 def group_norm(m: Match) -> Value | None:
     """Reshape(InstanceNormalization(Reshape(x, [N, groups, -1]), 1, 0), Shape(x)) -> GroupNormalization(x, 1, 0)
 
-    An element differs by as many roundings of |x| over the deviation as there are elements in a group.
+    An element differs by as many roundings of |x| over the deviation as there are elements in a group. Runtimes refuse
+    an empty tensor, so where that is possible, what is written must refuse it too.
     """
     data, within = m[x], m[grouped].result.shape
     if data.shape is None or within is None or m.root.result.shape != data.shape or len(data.shape) < _LEAST_RANK:
@@ -37,9 +43,32 @@ def group_norm(m: Match) -> Value | None:
         return m.decline("the batch is reshaped too, or the number of channels or groups is not known")
     if not groups or channels % groups or data.dtype is None or data.dtype not in STASHED:
         return m.decline("the groups hold no whole channels, or the element type is wider than single precision")
+    if not (is_positive(data.shape[0]) or _needs_a_batch(m[groups_shape])) or not _has_pixels(data):
+        return m.decline("the data may be empty, which runtimes refuse to normalise in groups: give it static extents")
     scale, bias = (uniform(m, value, channels, data.dtype) for value in (1, 0))
     attributes = {"num_groups": groups, "epsilon": m[instance].get_float("epsilon")}
     return m.add(_NORM, (data, scale, bias), attributes)
+
+
+def _needs_a_batch(target: Value) -> bool:
+    """Whether a Reshape to this shape fails for an empty batch: where nothing is left, nothing shows what -1 is."""
+    found = constant_ints(target)
+    return found is not None and found[:1] == (0,) and -1 in found
+
+
+def _has_pixels(value: Value) -> bool:
+    """Whether an image surely has some: by its extents, or as a convolution, which refuses others, led to it."""
+    queue = [value]
+    for _ in range(_REACH):
+        if not queue:
+            return False
+        found = queue.pop()
+        node, shape = found.producer, found.shape
+        if (shape is not None and all(map(is_positive, shape[2:]))) or (node is not None and node.op == "Conv"):
+            return True
+        if node is not None and node.op in elementwise.OPERATORS:
+            queue += [o for o in node.operands if o is not None and shape is not None and o.shape == shape]
+    return False
 
 
 @rule(Op("Mul", (norm, factor), commutes=True), contract=Contract.REASSOCIATES)

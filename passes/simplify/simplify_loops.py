@@ -14,7 +14,7 @@ from planish.ir.infer import infer, refresh
 from planish.ir.ops.table import is_pure
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
-from planish.passes.rewrite import Contract, Match, Rule, rewrite, rule
+from planish.passes.rewrite import Contract, Match, Rule, erase_dead, rewrite, rule
 from planish.passes.run import Run
 from planish.passes.simplify.inline_constant_if import nameable
 
@@ -138,7 +138,7 @@ def _without(m: Match, layout: Layout, known: dict[int, Value], dropped: set[int
     values, names = body.outputs, body.output_names
     body.set_results((), ())
     body.set_results([values[i] for i in outputs], [names[i] for i in outputs])
-    _sweep(body)
+    _sweep(m, body)
     body.inputs = tuple([v for i, v in enumerate(body.inputs) if i - layout.inputs not in gone])
     operands = [o for i, o in enumerate(root.operands) if i - layout.operands not in gone]
     made = m.add_node(Node(root.op, operands, _trimmed(root, layout, kept), len(kept)))
@@ -147,10 +147,12 @@ def _without(m: Match, layout: Layout, known: dict[int, Value], dropped: set[int
     return tuple(replaced)
 
 
-def _sweep(body: Graph) -> None:
+def _sweep(m: Match, body: Graph) -> None:
+    """Erase what nothing reads any more, in the graphs around the body too."""
     for node in reversed(body.nodes):
-        if is_pure(node) and not any(result.is_used for result in node.results):
-            body.erase(node)
+        if node.graph is body and is_pure(node):
+            for left in erase_dead(node):
+                m.run.log += left.users
 
 
 def _trimmed(node: Node, layout: Layout, kept: Sequence[int]) -> dict[str, Attribute]:

@@ -45,6 +45,8 @@ APPROXIMATE = frozenset(
 )
 OPTIONS = ("fuse-hard-swish{spell=HardSigmoid}", "fuse-swish{spell=Sigmoid}", "fuse-softplus{only-limits=true}")
 """Passes with other options than their own, which change what rules they have."""
+RAW = "the model as it came"
+"""What is being tried while no result of a pass is: a process that dies then dies by ONNX Runtime's own fault."""
 EVERY_PASS = ",".join(passes.PASSES)
 """In turn, whether or not a pipeline has them: a second turn may find more to do."""
 _APPROXIMATE_STEP = 1e-3
@@ -76,6 +78,7 @@ class Original:
 
     proto: onnx.ModelProto
     fp: Fp
+    told: Callable[[str], None] = lambda _: None
     feeds: list[dict[str, Feed]] = field(default_factory=list[dict[str, Feed]])
     results: list[list[Result]] = field(default_factory=list[list[Result]])
     noises: dict[float | None, Noise] = field(default_factory=dict[float | None, Noise])
@@ -121,7 +124,8 @@ def check(
 ) -> Checked:
     """Run each pipeline on the model and hold the results against the model's own.
 
-    told: of each pipeline before it runs, so that someone knows which it was when the process dies.
+    told: of each pipeline before it runs, and of RAW before the model runs with noise, so that someone knows which
+    it was when the process dies.
     Raises RefusedError for a model that is invalid or that ONNX Runtime cannot run, and WrongError for one that a
     pipeline breaks.
     """
@@ -130,7 +134,7 @@ def check(
     except Exception as error:  # the checker's own error, and those of shape inference
         raise RefusedError(f"invalid: {error}") from error
     try:
-        original = Original(proto, fp)
+        original = Original(proto, fp, told)
     except ir.GraphError as error:
         raise WrongError(f"a valid model is not loaded: {error}", "loading") from error
     checked = Checked(runs=len(original.feeds))
@@ -164,7 +168,7 @@ def attempt(original: Original, pipeline: str) -> Counter[tuple[str, str]]:
     check_model(after, full_check=True)
     same_interface(original.proto, after, raised=any(record.opset for record in records))
     rules = {rule for _, rule in fired}
-    wrong = disagreement(original, after, rules)
+    wrong = disagreement(original, after, rules, pipeline)
     if wrong:
         culprit = blame(original, pipeline, sum(fired.values()))
         raise WrongError(f"{pipeline} at fp={original.fp} by {culprit}: {wrong}", f"values by {culprit}")
@@ -190,7 +194,7 @@ def blame(original: Original, pipeline: str, rewrites: int) -> str:
     while bad - good > 1:
         middle = (good + bad) // 2
         graph, made = limited(original, pipeline, middle)
-        if disagreement(original, ir.emit(graph), {rewrite.rule for rewrite in made}):
+        if disagreement(original, ir.emit(graph), {rewrite.rule for rewrite in made}, pipeline):
             bad = middle
         else:
             good = middle
@@ -214,7 +218,7 @@ def same_interface(before: onnx.ModelProto, after: onnx.ModelProto, *, raised: b
     assert raised or list(after.opset_import) == list(before.opset_import), "the opsets are others"
 
 
-def disagreement(original: Original, after: onnx.ModelProto, rules: set[str]) -> str:
+def disagreement(original: Original, after: onnx.ModelProto, rules: set[str], pipeline: str) -> str:
     """In words, where the results are others than the original's; nothing where they agree."""
     exact = EXACT_RULES.issuperset(rules) and not original.sums
     step = _APPROXIMATE_STEP if rules & APPROXIMATE else None
@@ -231,6 +235,8 @@ def disagreement(original: Original, after: onnx.ModelProto, rules: set[str]) ->
                 continue
             raise
         wrong = _wrong(found, expected, [None] * len(expected))
+        if wrong:
+            original.told(RAW)
         for count in () if exact or not wrong else (_FEW, _MANY):
             runs = list(original.noise(step).runs(feeds, count))
             wrong = _wrong(found, expected, allowed(expected, runs))
@@ -238,6 +244,7 @@ def disagreement(original: Original, after: onnx.ModelProto, rules: set[str]) ->
                 break
         if wrong and original.repeats(feeds, expected):
             return f"{'; '.join(wrong[:2])} at {_shown(feeds)}"
+        original.told(pipeline)
     original.proven.add(agreement)
     return ""
 

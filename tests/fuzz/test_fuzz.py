@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, Phase, given, reject, seed, settings
+from hypothesis import Phase, given, reject, seed, settings
 from onnx import printer
 
 from planish import passes
@@ -24,25 +24,20 @@ from tests.fuzz.campaign import REGRESSIONS, Campaign
 from tests.fuzz.check import EVERY_PASS, WrongError, check
 from tests.fuzz.generator import Fuzzed, fuzzed
 from tests.fuzz.reduction import reduced
-from tests.fuzz.worker import failure, modes
+from tests.fuzz.worker import PATIENCE, failure, modes
 
 OPEN: dict[str, str] = {}
 """Regressions that are not fixed yet, and how the kinds of their failures begin, which are passed over elsewhere."""
 TOGETHER = (*passes.PIPELINES, "simplify,fuse", EVERY_PASS)
-PATIENCE = [
-    HealthCheck.too_slow,
-    HealthCheck.filter_too_much,
-    HealthCheck.data_too_large,
-    HealthCheck.large_base_example,
-]
 GENERATE = (Phase.generate,)  # `reduced` is quicker than hypothesis's own shrinking
 FEW, ALONE, ALL = 40, 100, 200
 PARTS = 8
 
 
-def hold(graphs: int, pipelines: Sequence[str], folder: Path) -> None:
+def hold(graphs: int, pipelines: Sequence[str], folder: Path, aims: Sequence[str] = ()) -> None:
     """Through worker processes, as some models kill ONNX Runtime as they come; the same models each time."""
-    campaign = Campaign(graphs, seed=0, only=tuple(pipelines), keep=folder, open=tuple(OPEN.values()))
+    known = tuple(OPEN.values())
+    campaign = Campaign(graphs, seed=0, only=tuple(pipelines), keep=folder, open=known, aims=tuple(aims))
     campaign.work()
     assert list(campaign.failures.values()) == []
     assert campaign.total.runs > graphs
@@ -55,7 +50,9 @@ def test_the_pipelines_on_a_few(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_pass_alone(part: int, tmp_path: Path) -> None:
-    hold(ALONE, tuple(passes.PASSES)[part::PARTS], tmp_path)
+    """On models of their own idioms: nearly each invites one of them."""
+    alone = tuple(passes.PASSES)[part::PARTS]
+    hold(ALONE, alone, tmp_path, aims=alone)
 
 
 @pytest.mark.slow

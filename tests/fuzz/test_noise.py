@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planish.ir import DType
-from tests.equivalence import model, run
+from tests.equivalence import Feeds, model, run
 from tests.fuzz.noise import Noise, allowed
 from tests.hostile import Limits
 
@@ -19,7 +19,8 @@ def steps_allowed(body: str, dtype: DType) -> list[float]:
     """How many steps of the last bit of 1 each element of a result may be off, the model being of x and x again."""
     name = dtype.name.lower()
     proto = model(f"agraph ({name}[4] x, {name}[4] y) => ({name}[4] z) {{ {body} }}", opset=21)
-    feeds = dict.fromkeys(("x", "y"), x.astype(dtype.numpy))
+    fed = x.astype(dtype.numpy)
+    feeds: Feeds = {"x": fed, "y": fed}
     bounds = allowed(run(proto, feeds), list(Noise(proto).runs(feeds, RUNS)))[0]
     assert bounds is not None
     return [float(bound) / Limits.of(dtype).epsilon for bound in bounds]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import Phase, given, seed, settings
 
 from planish import ir, passes
 from planish.passes.manager import RulePass
 from tests.fuzz.check import OPTIONS
 from tests.fuzz.generator import AIMS, Fuzzed, fuzzed, inviting
-from tests.fuzz.worker import MOST_AIMED
+from tests.fuzz.worker import MOST_AIMED, PATIENCE
 
 RULES: Mapping[str, frozenset[str]] = {
     name: frozenset(rule.name for rule in kind().rules())
@@ -56,7 +56,7 @@ def fired(name: str, batch: int) -> set[str]:
         deadline=None,
         database=None,
         phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=PATIENCE,
     )
     @given(fuzzed(MOST_AIMED, inviting((name,))))
     def attempt(case: Fuzzed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planish.ir import DType, Value
+from planish.ir import DType, Graph, Value
 from tests.fuzz.control import arithmetic, body
 from tests.fuzz.idioms.spelling import Idioms, fellow
 from tests.fuzz.operators import axis_of, is_known, known, rank_of
@@ -66,7 +66,7 @@ def several_results(w: Writer) -> None:
     """An If that gives back more than is read, and the same from both branches."""
     _flat(w)
     held, x = _condition(w), w.pick(FLOAT)
-    graphs = {}
+    graphs: dict[str, Graph] = {}
     for side in ("then_branch", "else_branch"):
         inner = Writer(w.draw, w.b.body(w.name("b")), smooth=w.smooth, outer=w)
         inner.b.output(w.name("r"), arithmetic(inner, x))

@@ -37,11 +37,25 @@ def test_spellings(nodes: str) -> None:
     kept(net(nodes, CONSTANTS, SHAPE), PASS, opset=21, fp="strict")
 
 
-def test_symbolic_extents() -> None:
-    nodes = SPELLINGS["torch"]
+CONVOLVED = "k = Conv(x, pointwise)  g = Sigmoid(k)  c = Mul(g, k)  " + SPELLINGS["torch"].replace("(x", "(c")
+
+
+def test_symbolic_extents_behind_a_convolution() -> None:
+    """It refuses images without pixels, as the normalisation does."""
     inputs = Inputs(bindings=[{"N": 1, "H": 2, "W": 3}, {"N": 2, "H": 1, "W": 1}])
-    found = fused(net(nodes, CONSTANTS, "N,4,H,W"), PASS, BOUND, opset=21, inputs=inputs)
-    assert found.op_types == ["GroupNormalization"]
+    constants = f"{CONSTANTS}, float[4,4,1,1] pointwise = {{{', '.join(['0.5', '-1.0', '2.0', '1.5'] * 4)}}}"
+    found = fused(net(CONVOLVED, constants, "N,4,H,W"), PASS, BOUND, opset=21, inputs=inputs)
+    assert found.op_types == ["Conv", "Sigmoid", "Mul", "GroupNormalization"]
+
+
+def test_an_image_without_pixels() -> None:
+    kept(net(SPELLINGS["torch"], CONSTANTS, "N,4,H,W"), PASS, opset=21)
+
+
+def test_an_empty_batch() -> None:
+    """The groups are spelled so that it runs."""
+    constants = CONSTANTS.replace("{0, 2, -1}", "{-1, 2, 24}")
+    kept(net(SPELLINGS["torch"], constants, SHAPE), PASS, opset=21)
 
 
 def test_the_opset_rises() -> None:
@@ -57,8 +71,8 @@ def test_spelled_with_means() -> None:
         "r = Reshape(x, five)  u = ReduceMean(r, within)  d = Sub(r, u)  p = Mul(d, d)  v = ReduceMean(p, within)"
         f"  e = Add(v, eps)  q = Sqrt(e)  i = Div(d, q)  n = Reshape(i, all)  {AFFINE}"
     )
-    inputs = Inputs(bindings=[{"N": 2}])
-    found = fused(net(nodes, constants, SHAPE), f"fuse-instance-norm,{PASS}", BOUND, opset=21, inputs=inputs)
+    inputs = Inputs(bindings=[{}])
+    found = fused(net(nodes, constants, "2,4,3,4"), f"fuse-instance-norm,{PASS}", BOUND, opset=21, inputs=inputs)
     assert found.op_types == ["GroupNormalization"]
 
 

@@ -296,3 +296,19 @@ def test_a_carried_sequence() -> None:
         "{ on = Identity(go)  q_ = Identity(q)  z = SequenceAt(q, i0)  w = Add(v, z) }>  y = Neg(r) }"
     ).replace("=> (float[A] y) {", "=> (float[A] y) <int64 i0 = {0}> {")
     assert rewritten(text, EXACT, inputs=TRIPS).rules[0] == "unchanged-state"
+
+
+def test_what_only_an_unread_output_was_made_of_goes_too() -> None:
+    """So that a loop before it gives back less at once."""
+    body = f"{GO}  w = Abs(v)  z = Neg(s)"
+    before = (
+        "f, r = Scan<num_scan_inputs = 1, body = c (float a, float p) => (float q, float t)"
+        " { q = Add(a, p)  t = Abs(p) }>(zero, x)  s = Exp(f)"
+    )
+    found = rewritten(
+        loop(body, "float[N] w, float z", "y, u", before=before, constants="float zero = {0}", carried="r"),
+        f"fixpoint<8>({PASS})",
+        inputs=Inputs(bindings=[{"N": 1}, {"N": 3}], values=TRIPS.values),
+    )
+    assert found.rules == ["unread-results", "unread-results"]
+    assert found.op_types == ["Scan", "Abs", "Loop", "Identity", "Abs"]
