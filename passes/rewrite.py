@@ -233,7 +233,7 @@ class _Driver:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
-            if match.match(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
+            if match.bind(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
                 return True
         return False
 
