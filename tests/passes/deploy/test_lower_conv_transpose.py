@@ -99,3 +99,11 @@ def test_another_order_of_channels() -> None:
 def test_half_precision() -> None:
     source = net(ONE, weights(), "N,3,4,5", "N,2,A,B", dtype=DType.FLOAT16)
     assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv", "DepthToSpace"]
+
+
+def test_two_of_one_weight_still_share_it() -> None:
+    body = "c = ConvTranspose<strides = [2, 2]>(x, w)  e = Neg(x)  d = ConvTranspose<strides = [2, 2]>(e, w)  y = Add(c, d)"
+    text = net(body, weights(), "N,3,2,3", "N,2,4,6")
+    found = rewritten(text, "deploy", tolerance=TERMS)
+    assert found.op_types.count("DepthToSpace") == 2
+    assert len([name for name in found.initializers if name.startswith("w")]) == 1

@@ -296,3 +296,14 @@ def test_a_carried_sequence() -> None:
         "{ on = Identity(go)  q_ = Identity(q)  z = SequenceAt(q, i0)  w = Add(v, z) }>  y = Neg(r) }"
     ).replace("=> (float[A] y) {", "=> (float[A] y) <int64 i0 = {0}> {")
     assert rewritten(text, EXACT, inputs=TRIPS).rules[0] == "unchanged-state"
+
+
+def test_one_constant_under_two_names() -> None:
+    """Both results are of their own, so that a second run finds nothing to do."""
+    text = loop(
+        f"{GO}  w = Neg(u)  u2 = Neg(v)", "float[N] w, float[N] u2", "y, z", trips="t", carried="c, c",
+        constants="int64 t = {0}, float[2] c = {1, 2}", returned="float[2] y, float[2] z",
+        inputs="float[N] v, float[N] u",
+    )  # fmt: skip
+    assert rewritten(text, EXACT).op_types == []
+    rewritten(text, "simplify")
