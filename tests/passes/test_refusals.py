@@ -7,7 +7,10 @@ from planish import ir
 from tests.equivalence import Inputs, model, rewritten, untouched
 
 NEVER = Inputs(values={"c": [np.array(False)]})
-CONSTANTS = "float[1] f = {5.0}, float[2] g = {2.0, 4.0}, float[7] seven = {1}, float[8] eight = {1}, int64[1] six = {6}, int64[1] zero = {0}"
+CONSTANTS = (
+    "float[1] f = {5.0}, float[2] g = {2.0, 4.0}, float[7] seven = {1}, float[8] eight = {1}, int64[1] six = {6},"
+    " int64[1] zero = {0}"
+)
 BROKEN = {
     "broadcast": "s = Cast<to = 7>(f)  z = ConstantOfShape(s)  a = Add(z, seven)",
     "matrices": "s = Cast<to = 7>(g)  z = Reshape(eight, s)  m = MatMul(x, z)  a = Reshape(m, six)",

@@ -276,7 +276,8 @@ def test_an_extent_of_zero_is_taken_for_one_to_copy(given: str) -> None:
     """Reshape to (N, -1) copies an axis where N is 0, so that its last extent is not what it is otherwise."""
     extent = "n = Gather(s, second)" if given == "4,N" else "a = Gather(s, first)  b = Gather(s, second)  n = Mul(a, b)"
     text = (
-        f"g (float[{given}] x) => (int64[1] y) <int64[1] first = {{0}}, int64[1] second = {{1}}, int64[1] minus = {{-1}}> {{"
+        f"g (float[{given}] x) => (int64[1] y)"
+        " <int64[1] first = {0}, int64[1] second = {1}, int64[1] minus = {-1}> {"
         f" s = Shape(x)  {extent}  t = Concat<axis = 0>(n, minus)  r = Reshape(x, t)  q = Shape(r)"
         " y = Gather(q, second) }"
     )

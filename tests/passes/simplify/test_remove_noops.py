@@ -376,7 +376,8 @@ def test_parts_of_a_concat_that_may_have_elements_stay(inputs: str) -> None:
 def test_a_window_larger_than_its_axis(pool: str) -> None:
     """Of one element ONNX Runtime makes one window of two, where half of one is none."""
     text = (
-        f"g (float[1,1,N] x) => (float[1,1,P] y) <int64[1] two = {{2}}> {{ a = {pool}<kernel_shape = [2], strides = [2]>(x)"
+        "g (float[1,1,N] x) => (float[1,1,P] y) <int64[1] two = {2}>"
+        f" {{ a = {pool}<kernel_shape = [2], strides = [2]>(x)"
         "  s = Shape(x)  n = Gather(s, two)  h = Div(n, two)  y = Expand(a, h) }"
     )
     inputs = Inputs(bindings=[{"N": extent} for extent in (1, 2, 3, 5)], kinds=("ordinary",))
