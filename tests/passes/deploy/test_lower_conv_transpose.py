@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from planish.ir import DType
-from tests.equivalence import Terms, rewritten, untouched
+from tests.equivalence import Terms, rewritten
 from tests.passes.fuse.nets import Weights, net, normal
 
 PASS = "lower-conv-transpose"
