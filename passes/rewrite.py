@@ -22,7 +22,7 @@ from planish.passes.errors import PassError
 from planish.passes.halves import moves_rounding
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
-from planish.passes.refusals import leading_to, read_again, reading
+from planish.passes.refusals import forget_what_is_gone, leading_to, read_again, reading
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
@@ -247,6 +247,7 @@ class _Driver:
         """Whether a node leads to one of a nested graph that could not run."""
         refused = {} if node.graph is None else node.graph.refused
         if len(refused) != self.refused:
+            forget_what_is_gone(refused)
             self.refused, self.frozen = len(refused), leading_to(refused)
         return node in self.frozen
 
@@ -319,7 +320,7 @@ class _Driver:
         return affected
 
     def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair], affected: dict[Node, None]) -> None:
-        root = match.root
+        root, refused = match.root, match.graph.refused
         sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
@@ -336,6 +337,8 @@ class _Driver:
         for node in replaced:
             for operand in erase_dead(node):
                 affected.update(dict.fromkeys(operand.users))
+        if forget_what_is_gone(refused):  # and with it what kept other nodes as they are
+            affected.update(dict.fromkeys(self.frozen))
         self.touch(affected)
 
     def touch(self, affected: Iterable[Node]) -> None:
