@@ -5,7 +5,7 @@ halves of log(median of A's block / median of B's block). Rounds are the units t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -47,6 +47,13 @@ class Interval:
         }
 
 
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    low: float
+    high: float
+
+
 UNKNOWN = Interval(math.nan, 0.0, math.inf)
 
 
@@ -77,6 +84,45 @@ def interval(log_ratios: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(
         math.exp(centre), math.exp(centre + (low - centre) * widen), math.exp(centre + (high - centre) * widen)
     )
+
+
+def estimates(
+    score: Callable[[Floats], Sequence[float]],
+    grades: Floats,
+    groups: Sequence[Hashable],
+    ranges: Sequence[tuple[float, float]],
+    confidence: float = 0.95,
+) -> list[Estimate]:
+    """What `score` gives for all samples, each with its bootstrap interval over groups; None is a group by itself.
+
+    Widened to Student's quantile as `interval` is; all of the range under MIN_ROUNDS groups. Where every resample gives
+    the same, as when all is right, the interval is that of an event not seen in so many trials (C. Clopper and
+    E. Pearson, The Use of Confidence or Fiducial Limits, Biometrika 26, 1934). Resamples scored NaN are left out.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
+    count, tail = len(members), (1 - confidence) / 2
+    values = score(grades)
+    if count < MIN_ROUNDS:
+        return [Estimate(value, *limits) for value, limits in zip(values, ranges, strict=True)]
+    rows = [np.asarray(indices) for indices in members.values()]
+    random = np.random.default_rng(_SEED)
+    drawn = [score(grades[np.concatenate([rows[row] for row in draw])])
+             for draw in random.integers(0, count, (_RESAMPLES, count))]  # fmt: skip
+    widen = _student(1 - tail, count - 1) / NormalDist().inv_cdf(1 - tail) * math.sqrt(count / (count - 1))
+    unseen = 1 - tail ** (1 / count)
+    found: list[Estimate] = []
+    for value, column, (least, most) in zip(values, np.asarray(drawn, np.float64).T, ranges, strict=True):
+        known = column[~np.isnan(column)]
+        if math.isnan(value) or not known.size:
+            found.append(Estimate(value, least, most))
+            continue
+        low, high = (value + (float(end) - value) * widen for end in np.quantile(known, [tail, 1 - tail]))
+        if low == high and math.isfinite(most - least):
+            low, high = value - unseen * (value - least), value + unseen * (most - value)
+        found.append(Estimate(value, max(low, least), min(high, most)))
+    return found
 
 
 def decide(log_ratios: Sequence[float], noise: Interval) -> Verdict:

@@ -24,13 +24,14 @@ LIBRARIES = {
     "numpy": ("*",),
     "ml_dtypes": ("*",),
     "networkx": ("*",),
+    "joblib": ("runtime/shards.py",),
     "onnx": PROTOBUF,
     "google.protobuf": PROTOBUF,
     "onnxruntime": ("runtime/session.py", "runtime/providers.py"),
 }
 
 # Files that load modules by path so that what is not used is not imported.
-BY_PATH = ("runtime/__init__.py", "runtime/cli.py", "runtime/cli/*.py")
+BY_PATH = ("runtime/__init__.py", "runtime/cli.py", "runtime/cli/*.py", "models/tasks/__init__.py")
 
 
 @dataclass(frozen=True)
