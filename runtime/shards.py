@@ -22,7 +22,6 @@ from planish.runtime.providers import Target
 from planish.runtime.session import Session
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 _SHARDS = 64
 """At most: enough to keep a small cluster busy, and to lose little when a worker dies."""
@@ -69,25 +68,24 @@ def spread(
 
     work: a function of indices alone, and it pickles. jobs: processes, as joblib counts them; None is its own setting.
     """
+    api = cast("_Joblib", joblib)
     size = math.ceil(len(indices) / _SHARDS)
     shards = [indices[start : start + size] for start in range(0, len(indices), size or 1)]
 
     def calls() -> Iterator[object]:  # joblib takes the next one when there is room for it
         for number, shard in enumerate(shards):
             progress(what, number / len(shards))
-            yield delayed(work)(shard)
+            yield api.delayed(work)(shard)
 
-    delayed = cast("_Delayed[R]", joblib.delayed)
-    parallel = cast("_Parallel[R]", joblib.Parallel(n_jobs=jobs))
-    return parallel(calls())
+    return cast("list[R]", api.Parallel(n_jobs=jobs)(calls()))
 
 
-class _Delayed(Protocol[R]):
-    def __call__(self, work: Callable[[Sequence[int]], R], /) -> Callable[[Sequence[int]], object]: ...
+class _Joblib(Protocol):
+    """What is used of the module, whose own types are not known."""
 
-
-class _Parallel(Protocol[R_co]):
-    def __call__(self, calls: Iterable[object], /) -> list[R_co]: ...
+    def delayed(self, function: Callable[..., object], /) -> Callable[..., object]: ...
+    @property
+    def Parallel(self) -> Callable[..., Callable[[Iterable[object]], list[object]]]: ...  # noqa: N802
 
 
 def _sha256(files: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import joblib
 import numpy as np
@@ -103,15 +103,21 @@ def model(tmp_path: Path) -> Path:
 def bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[object, object]]:
     """The digits, with all bits of the outputs as predictions; its module is one that other processes can import."""
     (tmp_path / "bits_of_digits.py").write_text(IN_A_MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     stop_workers()  # so that those to come learn of the path
     yield load("bits_of_digits:Bits")
     stop_workers()
     del sys.modules["bits_of_digits"]
 
 
+class _Loky(Protocol):
+    """What is used of the module, whose own types are not known."""
+
+    def get_reusable_executor(self) -> Executor: ...
+
+
 def stop_workers() -> None:
-    cast("Executor", loky.get_reusable_executor()).shutdown(wait=True)
+    cast("_Loky", loky).get_reusable_executor().shutdown(wait=True)
 
 
 def same(a: Evaluation[object], b: Evaluation[object]) -> bool:
