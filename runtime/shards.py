@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import PicklingError
 from typing import Protocol, TypeVar, cast
 
 import joblib
@@ -67,6 +69,9 @@ def spread(
     """What `work` gives for each of at most 64 shards of consecutive indices, in their order.
 
     work: a function of indices alone, and it pickles. jobs: processes, as joblib counts them; None is its own setting.
+
+    Raises:
+        SessionError: a process died, as one that is out of memory does, or `work` does not pickle.
     """
     api = cast("_Joblib", joblib)
     size = math.ceil(len(indices) / _SHARDS)
@@ -77,7 +82,11 @@ def spread(
             progress(what, number / len(shards))
             yield api.delayed(work)(shard)
 
-    return cast("list[R]", api.Parallel(n_jobs=jobs)(calls()))
+    try:
+        return cast("list[R]", api.Parallel(n_jobs=jobs)(calls()))
+    except (BrokenExecutor, PicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise SessionError(f"{what}: a process died at the work, or could not take it: {reason}") from error
 
 
 class _Joblib(Protocol):
