@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 
@@ -23,11 +23,13 @@ from planish.runtime.shards import ModelFile, session, spread
 from planish.runtime.statistics import Estimate, estimates
 from planish.runtime.task import Floats, L, Metric, Outputs, P, Sample, Split, Task
 
+P_co = TypeVar("P_co", covariant=True)
+
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Evaluation(Generic[P]):
+class Evaluation(Generic[P_co]):
     task: str
     model: str
     split: Split
@@ -43,7 +45,7 @@ class Evaluation(Generic[P]):
     target: Target
     placement: Mapping[str, int]
     """Nodes by ONNX Runtime's provider name, as the session that did the work assigned them."""
-    predictions: tuple[P, ...] = field(repr=False)
+    predictions: tuple[P_co, ...] = field(repr=False)
     """In the order of the samples."""
 
     @property
@@ -120,11 +122,12 @@ def evaluate(
     with ExitStack() as stack:
         file = _model_file(stack, model)
         work = partial(_answers, file, task, split, target)
-        shards = spread(work, chosen, jobs=jobs, progress=progress, what=f"running {task.name}")
+        shards: list[_Shard[P, L]] = spread(work, chosen, jobs=jobs, progress=progress, what=f"running {task.name}")
         answers = [answer for shard in shards for answer in shard.answers]
         labels = _labels(stack, task, split, chosen, answers, jobs=jobs, progress=progress)
     if shuffle_labels is not None:
-        labels = [labels[place] for place in np.random.default_rng(shuffle_labels).permutation(len(labels))]
+        order: list[int] = np.random.default_rng(shuffle_labels).permutation(len(labels)).tolist()
+        labels = [labels[place] for place in order]
     predictions = tuple(answer.prediction for answer in answers)
     grades = _grades(task, predictions, labels)
     groups = [answer.group for answer in answers]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from pickle import PicklingError
 from typing import Protocol, TypeVar, cast
 
 import joblib
@@ -22,7 +24,6 @@ from planish.runtime.providers import Target
 from planish.runtime.session import Session
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 _SHARDS = 64
 """At most: enough to keep a small cluster busy, and to lose little when a worker dies."""
@@ -68,26 +69,32 @@ def spread(
     """What `work` gives for each of at most 64 shards of consecutive indices, in their order.
 
     work: a function of indices alone, and it pickles. jobs: processes, as joblib counts them; None is its own setting.
+
+    Raises:
+        SessionError: a process died, as one that is out of memory does, or `work` does not pickle.
     """
+    api = cast("_Joblib", joblib)
     size = math.ceil(len(indices) / _SHARDS)
     shards = [indices[start : start + size] for start in range(0, len(indices), size or 1)]
 
     def calls() -> Iterator[object]:  # joblib takes the next one when there is room for it
         for number, shard in enumerate(shards):
             progress(what, number / len(shards))
-            yield delayed(work)(shard)
+            yield api.delayed(work)(shard)
 
-    delayed = cast("_Delayed[R]", joblib.delayed)
-    parallel = cast("_Parallel[R]", joblib.Parallel(n_jobs=jobs))
-    return parallel(calls())
-
-
-class _Delayed(Protocol[R]):
-    def __call__(self, work: Callable[[Sequence[int]], R], /) -> Callable[[Sequence[int]], object]: ...
+    try:
+        return cast("list[R]", api.Parallel(n_jobs=jobs)(calls()))
+    except (BrokenExecutor, PicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise SessionError(f"{what}: a process died at the work, or could not take it: {reason}") from error
 
 
-class _Parallel(Protocol[R_co]):
-    def __call__(self, calls: Iterable[object], /) -> list[R_co]: ...
+class _Joblib(Protocol):
+    """What is used of the module, whose own types are not known."""
+
+    def delayed(self, function: Callable[..., object], /) -> Callable[..., object]: ...
+    @property
+    def Parallel(self) -> Callable[..., Callable[[Iterable[object]], list[object]]]: ...  # noqa: N802
 
 
 def _sha256(files: Iterable[str]) -> str:

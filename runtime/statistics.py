@@ -5,7 +5,7 @@ halves of log(median of A's block / median of B's block). Rounds are the units t
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -22,6 +22,7 @@ MIN_ROUNDS = 4
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 _RESAMPLES = 2000
+_GROUP_RESAMPLES = 1000
 _SEED = 20_240_607
 _TRIM = 0.2
 
@@ -102,27 +103,42 @@ def estimates(
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
-    count, tail = len(members), (1 - confidence) / 2
     values = score(grades)
-    if count < MIN_ROUNDS:
+    if len(members) < MIN_ROUNDS:
         return [Estimate(value, *limits) for value, limits in zip(values, ranges, strict=True)]
-    rows = [np.asarray(indices) for indices in members.values()]
-    random = np.random.default_rng(_SEED)
-    drawn = [score(grades[np.concatenate([rows[row] for row in draw])])
-             for draw in random.integers(0, count, (_RESAMPLES, count))]  # fmt: skip
+    resampled = np.asarray([score(grades[drawn]) for drawn in _resamples(list(members.values()))], np.float64)
+    return [
+        _estimate(value, column, limits, len(members), (1 - confidence) / 2)
+        for value, column, limits in zip(values, resampled.T, ranges, strict=True)
+    ]
+
+
+def _estimate(value: float, resampled: Floats, limits: tuple[float, float], count: int, tail: float) -> Estimate:
+    least, most = limits
+    known = resampled[~np.isnan(resampled)]
+    if not math.isfinite(value) or not known.size:
+        return Estimate(value, least, most)
+    low, high = (float(end) for end in np.quantile(known, [tail, 1 - tail], method="inverted_cdf"))
+    if low == high and math.isfinite(most - least):
+        unseen = 1 - tail ** (1 / count)
+        return Estimate(value, value - unseen * (value - least), value + unseen * (most - value))
     widen = _student(1 - tail, count - 1) / NormalDist().inv_cdf(1 - tail) * math.sqrt(count / (count - 1))
-    unseen = 1 - tail ** (1 / count)
-    found: list[Estimate] = []
-    for value, column, (least, most) in zip(values, np.asarray(drawn, np.float64).T, ranges, strict=True):
-        known = column[~np.isnan(column)]
-        if math.isnan(value) or not known.size:
-            found.append(Estimate(value, least, most))
-            continue
-        low, high = (value + (float(end) - value) * widen for end in np.quantile(known, [tail, 1 - tail]))
-        if low == high and math.isfinite(most - least):
-            low, high = value - unseen * (value - least), value + unseen * (most - value)
-        found.append(Estimate(value, max(low, least), min(high, most)))
-    return found
+    return Estimate(value, max(value + (low - value) * widen, least), min(value + (high - value) * widen, most))
+
+
+def _resamples(rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.int64]]:
+    """The members of as many rows as there are, drawn with replacement."""
+    random = np.random.default_rng(_SEED)
+    flat = np.asarray([index for row in rows for index in row], np.int64)
+    sizes = np.asarray([len(row) for row in rows], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    for _ in range(_GROUP_RESAMPLES):
+        chosen = random.integers(0, len(rows), len(rows))
+        lengths = sizes[chosen]
+        within: NDArray[np.int64] = np.arange(lengths.sum(), dtype=np.int64) - np.repeat(
+            np.cumsum(lengths) - lengths, lengths
+        )
+        yield flat[np.repeat(starts[chosen], lengths) + within]
 
 
 def decide(log_ratios: Sequence[float], noise: Interval) -> Verdict:

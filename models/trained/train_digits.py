@@ -84,8 +84,8 @@ class _Net:
             case "Conv":
                 return _conv(*operands)
             case "BatchNormalization":
-                mean, variance = operands[3:]
-                return self.batch_norm(*operands[:3], mean, variance)
+                x, scale, bias, mean, variance = operands
+                return _batch_norm(x, scale, bias, mean, variance)
             case "Gemm":
                 return _gemm(*operands)
             case "MaxPool":
@@ -104,22 +104,6 @@ class _Net:
             case _:
                 raise ValueError(f"no gradient is known of {node.op}")
 
-    def batch_norm(self, x: Floats, scale: Floats, bias: Floats, mean: Floats, variance: Floats) -> Step:
-        """Of the batch's own mean and variance; the running ones follow in place."""
-        over, shape, count = (0, 2, 3), (1, -1, 1, 1), x.size // len(scale)
-        found, spread = x.mean(over), x.var(over)
-        mean += MOMENTUM * (found - mean)
-        variance += MOMENTUM * (spread * count / (count - 1) - variance)
-        inverse = (1 / np.sqrt(spread + 1e-5)).astype(np.float32)
-        normal = (x - found.reshape(shape)) * inverse.reshape(shape)
-
-        def backward(dy: Floats) -> Sequence[Floats]:
-            dscale, dbias = (dy * normal).sum(over), dy.sum(over)
-            centred = dy - (dbias.reshape(shape) + normal * dscale.reshape(shape)) / count
-            return centred * (scale * inverse).reshape(shape), dscale, dbias
-
-        return normal * scale.reshape(shape) + bias.reshape(shape), backward
-
     def backward(self, gradient: Floats) -> dict[Value, Floats]:
         """The gradients of the weights; the running mean and variance have none."""
         known: dict[Value, Floats] = {self.graph.outputs[0]: gradient}
@@ -136,6 +120,23 @@ class _Net:
             weight = self.weights[value]
             towards = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
             weight -= (rate * (towards + WEIGHT_DECAY * weight * (weight.ndim > 1))).astype(np.float32)
+
+
+def _batch_norm(x: Floats, scale: Floats, bias: Floats, mean: Floats, variance: Floats) -> Step:
+    """Of the batch's own mean and variance; the running ones follow in place."""
+    over, shape, count = (0, 2, 3), (1, -1, 1, 1), x.size // len(scale)
+    found, spread = x.mean(over), x.var(over)
+    mean += MOMENTUM * (found - mean)
+    variance += MOMENTUM * (spread * count / (count - 1) - variance)
+    inverse = (1 / np.sqrt(spread + 1e-5)).astype(np.float32)
+    normal = (x - found.reshape(shape)) * inverse.reshape(shape)
+
+    def backward(dy: Floats) -> Sequence[Floats]:
+        dscale, dbias = (dy * normal).sum(over), dy.sum(over)
+        centred = dy - (dbias.reshape(shape) + normal * dscale.reshape(shape)) / count
+        return centred * (scale * inverse).reshape(shape), dscale, dbias
+
+    return normal * scale.reshape(shape) + bias.reshape(shape), backward
 
 
 def _conv(x: Floats, w: Floats) -> Step:
@@ -180,17 +181,17 @@ def _cross_entropy_gradient(logits: Floats, labels: Ints) -> Floats:
 
 def _distorted(images: Floats, random: np.random.Generator) -> Floats:
     """Each turned by up to 12 degrees, scaled and slanted by up to a tenth, moved by up to one pixel; bilinear."""
-    count, size = len(images), images.shape[-1]
-    angle, slant = random.uniform(-0.21, 0.21, count), random.uniform(-0.1, 0.1, count)
-    scale, shift = random.uniform(0.9, 1.1, (2, count)), random.uniform(-1, 1, (2, count))
-    centre = (size - 1) / 2
-    row, column = (axis - centre for axis in np.meshgrid(np.arange(size), np.arange(size), indexing="ij"))
-    cos, sin = np.cos(angle)[:, None, None], np.sin(angle)[:, None, None]
-    y = (cos * row - sin * column) * scale[0][:, None, None] + centre + shift[0][:, None, None]
-    x = (sin * row + cos * column + slant[:, None, None] * row) * scale[1][:, None, None] + centre
-    x = x + shift[1][:, None, None]
-    padded = np.pad(images[:, 0], ((0, 0), (2, 2), (2, 2)))
-    y, x = (np.clip(axis + 2, 0, size + 2.999) for axis in (y, x))
+    size, each = images.shape[-1], (len(images), 1, 1)
+    angle, slant = random.uniform(-0.21, 0.21, each), random.uniform(-0.1, 0.1, each)
+    height, width = random.uniform(0.9, 1.1, (2, *each))
+    down, right = random.uniform(-1, 1, (2, *each))
+    centre, margin = (size - 1) / 2, 2
+    column: Doubles = np.arange(size, dtype=np.float64) - centre
+    row = column[:, None]
+    y: Doubles = (np.cos(angle) * row - np.sin(angle) * column) * height + down
+    x: Doubles = (np.sin(angle) * row + np.cos(angle) * column + slant * row) * width + right
+    y, x = (np.clip(axis + centre + margin, 0, size + 2 * margin - 1.001) for axis in (y, x))
+    padded = np.pad(images[:, 0], ((0, 0), (margin, margin), (margin, margin)))
     top, left = y.astype(np.int64), x.astype(np.int64)
     return _bilinear(padded, top, left, y - top, x - left)[:, None].astype(np.float32)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import joblib
 import numpy as np
@@ -22,6 +25,7 @@ from planish.models.tasks.digits import Digits
 from planish.models.trained import TRAINED
 from planish.runtime.errors import SessionError, TaskError
 from planish.runtime.evaluate import Evaluation, evaluate
+from planish.runtime.progress import silent
 from planish.runtime.providers import Target
 from planish.runtime.session import Feed
 from planish.runtime.shards import ModelFile, session, spread
@@ -103,15 +107,21 @@ def model(tmp_path: Path) -> Path:
 def bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[object, object]]:
     """The digits, with all bits of the outputs as predictions; its module is one that other processes can import."""
     (tmp_path / "bits_of_digits.py").write_text(IN_A_MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     stop_workers()  # so that those to come learn of the path
     yield load("bits_of_digits:Bits")
     stop_workers()
     del sys.modules["bits_of_digits"]
 
 
+class _Loky(Protocol):
+    """What is used of the module, whose own types are not known."""
+
+    def get_reusable_executor(self) -> Executor: ...
+
+
 def stop_workers() -> None:
-    cast("Executor", loky.get_reusable_executor()).shutdown(wait=True)
+    cast("_Loky", loky).get_reusable_executor().shutdown(wait=True)
 
 
 def same(a: Evaluation[object], b: Evaluation[object]) -> bool:
@@ -275,6 +285,20 @@ def test_shards_come_back_in_order_and_progress_is_told() -> None:
     assert told == sorted(told)
     assert told[0] == 0.0
     assert spread(list[int], range(3), jobs=None, progress=note, what="counting") == [[0], [1], [2]]
+
+
+def test_a_process_that_dies_is_said() -> None:
+    lock = threading.Lock()
+
+    def die(indices: Sequence[int]) -> None:
+        os._exit(len(indices))
+
+    def hold(indices: Sequence[int]) -> bool:
+        return lock.locked() or bool(indices)
+
+    for work in (die, partial(hold)):
+        with pytest.raises(SessionError, match="counting: a process died at the work, or could not take it: "):
+            spread(work, range(4), jobs=2, progress=silent, what="counting")
 
 
 MISFITS: Sequence[tuple[Positive, str]] = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from planish import ir, runtime
 from planish.models.builders import digits_cnn
 from planish.models.tasks.digits import Digits, training
 from planish.models.trained import TRAINED
+from planish.models.trained.train_digits import main
 
 MODEL = TRAINED["digits-cnn"]
 
@@ -50,3 +54,9 @@ def test_shuffled_labels_leave_chance() -> None:
 
 def test_a_net_that_was_not_trained_guesses() -> None:
     assert runtime.evaluate(digits_cnn(), Digits()).value < 0.3
+
+
+@pytest.mark.slow
+def test_the_script_makes_a_net_as_good(tmp_path: Path) -> None:
+    main(tmp_path / "again.onnx")
+    assert runtime.evaluate(tmp_path / "again.onnx", Digits()).value >= 0.97

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planish.models.tasks import TASKS, load
+from planish.runtime.cli.sources import locate
 from planish.runtime.errors import TaskError
+from planish.runtime.evaluate import evaluate
+from planish.runtime.progress import silent
 from planish.runtime.task import Sample, Split, Task
 
+PAGE = Path(__file__).parents[3] / "docs" / "tasks.md"
+NEEDS: Mapping[str, pytest.MarkDecorator] = {}
+"""Tasks whose model is fetched from a package registry."""
 SPLITS: tuple[Split, ...] = ("calibration", "test")
 every_task = pytest.mark.parametrize("name", TASKS)
 
@@ -67,3 +76,42 @@ def test_what_is_no_task_is_refused(name: str, message: str) -> None:
     with pytest.raises(TaskError, match=message) as refused:
         load(name)
     assert name in str(refused.value)
+
+
+ROW = re.compile(
+    r"^\| (?P<task>[\w-]+) \| (?P<metric>[^|]+) \| (?P<value>[\d.]+)[^|]* \| \[(?P<low>[\d.]+), (?P<high>[\d.]+)\]"
+    r" \| (?P<samples>[\d,]+) \| [\d.,]+ \|$",
+    re.MULTILINE,
+)
+
+
+def documented() -> dict[str, dict[str, re.Match[str]]]:
+    """The rows of the table of docs/tasks.md by task, then by metric."""
+    found: dict[str, dict[str, re.Match[str]]] = {}
+    for row in ROW.finditer(PAGE.read_text(encoding="utf-8")):
+        found.setdefault(row["task"], {})[row["metric"]] = row
+    return found
+
+
+def test_the_page_has_a_row_for_each_metric_of_each_task() -> None:
+    assert {task: set(rows) for task, rows in documented().items()} == {
+        name: {metric.name for metric in load(name).metrics} for name in TASKS
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in TASKS])
+def test_the_page_says_what_is_measured(name: str) -> None:
+    task = load(name)
+    path = locate(task.model, silent).path
+    found = evaluate(path, task)
+    chance = [evaluate(path, task, shuffle_labels=seed) for seed in range(3)]
+    for number, (metric, estimate) in enumerate(zip(task.metrics, found.estimates, strict=True)):
+        row = documented()[name][metric.name]
+        assert int(row["samples"].replace(",", "")) == found.samples
+        # The page rounds to three places, and kernels of other processors may turn a few samples.
+        assert float(row["value"]) == pytest.approx(estimate.value, abs=0.005)
+        assert float(row["low"]) == pytest.approx(estimate.low, abs=0.01)
+        assert float(row["high"]) == pytest.approx(estimate.high, abs=0.01)
+        by_chance = float(np.mean([shuffled.estimates[number].value for shuffled in chance]))
+        assert by_chance < estimate.low if metric.higher_is_better else by_chance > estimate.high
