@@ -1,7 +1,7 @@
 """Clips of speech in noise, and which frames of them hold speech.
 
-speech.npz holds what synthesise_speech.py made: forty sentences of twenty voices of espeak-ng in five languages, one of
-them whispering, companded by the mu-law to 8 bits a sample (ITU-T G.711's curve, with 127 levels to each side of 0).
+speech.npz holds what synthesise_speech.py made: forty sentences by twenty voices of espeak-ng in seven languages, one
+voice a whisper; companded by the mu-law to 8 bits a sample (ITU-T G.711's curve, 127 levels to each side of 0).
 """
 
 from collections.abc import Callable, Mapping
@@ -45,15 +45,23 @@ class Clip:
 
 
 def clip(random: Generator, speaker: int, noise: str, snr: float) -> Clip:
-    """A speaker's sentences with pauses, in noise of a name in NOISES that lies `snr` decibels under the speech."""
+    """A speaker's sentences with pauses, in one of NOISES that lies `snr` decibels under the frames with speech."""
     clean = _talk(random, speaker)
-    speech, power = _speech(clean)
-    clean *= 10 ** (random.uniform(*_LOUDNESS) / 20) / np.sqrt(power)
-    loud = 10 ** (-snr / 20) * np.sqrt(_power(clean)[speech].mean())
+    speech = frames_with_speech(clean)
+    loudness = 10 ** (random.uniform(*_LOUDNESS) / 20)
     din = NOISES[noise](random, len(clean))
-    mixed = clean + din * (loud / np.sqrt(np.mean(din**2)))
-    stored = np.clip(np.rint(mixed * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
+    mixed = clean / np.sqrt(_power(clean)[speech].mean()) + din * np.sqrt(10 ** (-snr / 10) / np.mean(din**2))
+    stored = np.clip(np.rint(mixed * loudness * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
     return Clip((stored / _FULL_SCALE).astype(np.float32), speech)
+
+
+def frames_with_speech(clean: Floats) -> Bools:
+    """By frame of a sound without noise that speaks somewhere: the audible ones, and short stops between them."""
+    power = _power(clean)
+    found = power > _AUDIBLE * power.max()
+    for before, after in pairwise(np.flatnonzero(found).tolist()):
+        found[before:after] |= after - before <= _STOP + 1
+    return found
 
 
 def compress(sound: Floats) -> NDArray[np.int8]:
@@ -90,17 +98,6 @@ def _talk(random: Generator, speaker: int) -> Floats:
     return np.concatenate(pieces)[begin : begin + FRAMES * FRAME]
 
 
-def _speech(clean: Floats) -> tuple[Bools, float]:
-    """By frame, and the mean power of those that are audible."""
-    power = _power(clean)
-    audible = power > _AUDIBLE * power.max()
-    filled = audible.copy()
-    places = np.flatnonzero(audible)
-    for before, after in pairwise(places):
-        filled[before:after] |= after - before <= _STOP + 1
-    return filled, float(power[audible].mean())
-
-
 def _power(sound: Floats) -> Floats:
     return (sound.reshape(-1, FRAME) ** 2).mean(axis=1)
 
@@ -117,10 +114,10 @@ def _pink(random: Generator, count: int) -> Floats:
 
 
 def _babble(random: Generator, count: int) -> Floats:
-    """Six sources of pink noise below 4 kHz, each swelling and fading at the pace of syllables: no words are in it."""
+    """Four sources of pink noise below 4 kHz, each swelling and fading at the pace of syllables: no words are in it."""
     seconds = np.arange(count) / RATE
     total = np.zeros(count)
-    for _ in range(6):
+    for _ in range(4):
         pace, phase = random.uniform(2, 6), random.uniform(0, 2 * np.pi)
         total += _pink(random, count) * np.maximum(np.sin(2 * np.pi * pace * seconds + phase), 0)
     spectrum = np.fft.rfft(total)
@@ -129,10 +126,10 @@ def _babble(random: Generator, count: int) -> Floats:
 
 
 def _hum(random: Generator, count: int) -> Floats:
-    """Of the mains, 50 or 60 Hz with 20 harmonics, and a hiss 20 dB below."""
+    """Of the mains, 50 or 60 Hz with its overtones up to the twelfth, and a hiss 20 dB below."""
     seconds, base = np.arange(count) / RATE, 50 + 10 * int(random.integers(2))
     total = 0.1 * random.normal(size=count)
-    for harmonic in range(1, 21):
+    for harmonic in range(1, 13):
         strength, phase = random.uniform(0.3, 1) / harmonic, random.uniform(0, 2 * np.pi)
         total += strength * np.sin(2 * np.pi * base * harmonic * seconds + phase)
     return total

@@ -1,6 +1,6 @@
 """Makes speech.npz: two short sentences of each of twenty speakers, by espeak-ng (1.51 made the file that ships).
 
-    python models/tasks/synthesise_speech.py models/tasks/speech.npz
+    python -m planish.models.tasks.synthesise_speech models/tasks/speech.npz
 
 espeak-ng speaks differently from version to version, so what it said ships, at 16 kHz in 8 bits a sample.
 """
