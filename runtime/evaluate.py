@@ -118,17 +118,21 @@ def evaluate(
     begin = time.perf_counter()
     target = target or Target()
     target = replace(target, threads=target.threads or 1)
-    chosen = _choose(task, split, limit)
+    chosen, reference = _choose(task, split, limit), task.reference()
     with ExitStack() as stack:
-        file = _model_file(stack, model)
-        work = partial(_answers, file, task, split, target)
-        shards: list[_Shard[P, L]] = spread(work, chosen, jobs=jobs, progress=progress, what=f"running {task.name}")
-        answers = [answer for shard in shards for answer in shard.answers]
-        labels = _labels(stack, task, split, chosen, answers, jobs=jobs, progress=progress)
+
+        def answer(model: Model, target: Target, what: str) -> list[_Shard[P, L]]:
+            work = partial(_answers, _model_file(stack, model), task, split, target)
+            return spread(work, chosen, jobs=jobs, progress=progress, what=f"running {task.name}{what}")
+
+        shards = answer(model, target, "")
+        like = None if reference is None else answer(reference, Target(threads=1), " on its reference model")
+    answers = [answer for shard in shards for answer in shard.answers]
+    labels = _labels(task, chosen, answers) if like is None else cast("list[L]", _predictions(like))
     if shuffle_labels is not None:
         order: list[int] = np.random.default_rng(shuffle_labels).permutation(len(labels)).tolist()
         labels = [labels[place] for place in order]
-    predictions = tuple(answer.prediction for answer in answers)
+    predictions = tuple(_predictions(shards))
     grades = _grades(task, predictions, labels)
     groups = [answer.group for answer in answers]
     found = estimates(partial(_score, task), grades, groups, [metric.range for metric in task.metrics], CONFIDENCE)
@@ -178,26 +182,15 @@ def _model_file(stack: ExitStack, model: Model) -> ModelFile:
     return ModelFile.of(repaired(stack, path, graph), graph.data_files)
 
 
-def _labels(
-    stack: ExitStack,
-    task: Task[P, L],
-    split: Split,
-    chosen: Sequence[int],
-    answers: Sequence[_Answer[P, L]],
-    *,
-    jobs: int | None,
-    progress: Progress,
-) -> list[L]:
-    """The samples' own, or what the task's reference model predicts on the CPU."""
-    reference = task.reference()
-    if reference is not None:
-        work = partial(_answers, _model_file(stack, reference), task, split, Target(threads=1))
-        shards = spread(work, chosen, jobs=jobs, progress=progress, what=f"running {task.name} on the reference")
-        return [cast("L", answer.prediction) for shard in shards for answer in shard.answers]
+def _labels(task: Task[P, L], chosen: Sequence[int], answers: Sequence[_Answer[P, L]]) -> list[L]:
     for index, answer in zip(chosen, answers, strict=True):
         if answer.label is None:
             raise TaskError(f"sample {index} of task {task.name!r} has no label, and the task has no reference model")
     return [cast("L", answer.label) for answer in answers]
+
+
+def _predictions(shards: Sequence[_Shard[P, L]]) -> list[P]:
+    return [answer.prediction for shard in shards for answer in shard.answers]
 
 
 def _answers(file: ModelFile, task: Task[P, L], split: Split, target: Target, indices: Sequence[int]) -> _Shard[P, L]:
@@ -250,7 +243,11 @@ def _has_nan(result: Result) -> bool:
 
 
 def _grades(task: Task[P, L], predictions: Sequence[P], labels: Sequence[L]) -> Floats:
-    grades = np.asarray(task.grade(predictions, labels), np.float64)
+    given = task.grade(predictions, labels)
+    try:
+        grades = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"task {task.name!r} gave grades that are no numbers of one shape: {error}") from error
     if grades.shape[:1] != (len(predictions),):
         raise TaskError(f"task {task.name!r} gave grades of shape {grades.shape} for {len(predictions)} samples")
     return grades

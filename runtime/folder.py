@@ -93,6 +93,8 @@ def _read(file: Path) -> Sample[Array]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TaskError(f"{file} is no .npz file of plain arrays: {error}") from error
     label, group = arrays.pop(LABEL, None), arrays.pop(GROUP, None)
+    if label is not None and label.dtype.kind not in "biuf":
+        raise TaskError(f"{LABEL!r} in {file} must hold numbers, not {label.dtype}")
     if group is not None and group.ndim:
         raise TaskError(f"{GROUP!r} in {file} must be one number or string, not an array of shape {group.shape}")
     return Sample(arrays, label, None if group is None else group.item())

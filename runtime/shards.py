@@ -1,7 +1,7 @@
 """Work on a model spread over processes and machines: pure functions of a model's file and a shard of indices.
 
-joblib runs them, so `joblib.parallel_config(backend="loky", n_jobs=4)`, or "dask" or "ray" with a cluster behind it,
-moves them without a change here. Results come back in the order of the indices, whoever worked on them.
+joblib runs them, so `joblib.parallel_config(backend="loky", n_jobs=4)`, or "dask" with a cluster behind it, moves them
+without a change here. Results come back in the order of the indices, whoever worked on them.
 """
 
 from __future__ import annotations

@@ -364,6 +364,12 @@ class Ungraded(Positive):
 
 
 @dataclass(frozen=True)
+class Ragged(Positive):
+    def grade(self, predictions: Sequence[float], labels: Sequence[bool]) -> list[tuple[float, ...]]:
+        return [(1.0,) * (1 + index % 2) for index in range(len(predictions))]
+
+
+@dataclass(frozen=True)
 class Unscored(Positive):
     def score(self, grades: Floats) -> Sequence[float]:
         return [1.0]
@@ -376,6 +382,7 @@ class Unscored(Positive):
         (Positive(), 0, "limit of 1 or more samples, not 0"),
         (Positive(label=None), None, "sample 0 of task 'positive' has no label"),
         (Ungraded(), None, r"gave grades of shape \(1, 2\) for 20 samples"),
+        (Ragged(), None, "gave grades that are no numbers of one shape"),
         (Unscored(), None, "names 2 metrics and scores 1"),
     ],
 )

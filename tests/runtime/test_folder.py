@@ -136,6 +136,8 @@ def test_labels_and_groups_that_do_not_fit_are_named(model: Path, tmp_path: Path
         evaluate(model, long)
     with pytest.raises(TaskError, match=r"cosine cannot be told for sample 0 of .*b: the label has the shape \(2,\)"):
         evaluate(model, FolderTask(tmp_path / "b", "cosine"))
+    with pytest.raises(TaskError, match=r"'label' in .*000\.npz must hold numbers, not <U3"):
+        evaluate(model, FolderTask(write(tmp_path / "d", label=np.asarray("cat"))))
     with pytest.raises(TaskError, match=r"'group' in .*000\.npz must be one number or string"):
         evaluate(model, FolderTask(write(tmp_path / "c", group=np.asarray([1, 2]))))
 

@@ -60,3 +60,10 @@ def test_a_net_that_was_not_trained_guesses() -> None:
 def test_the_script_makes_a_net_as_good(tmp_path: Path) -> None:
     main(tmp_path / "again.onnx")
     assert runtime.evaluate(tmp_path / "again.onnx", Digits()).value >= 0.97
+
+
+def test_what_deploys_it_costs_no_accuracy(tmp_path: Path) -> None:
+    result = runtime.optimize(MODEL, tmp_path / "out.onnx")
+    assert result.nodes_after < result.nodes_before
+    before, after = runtime.evaluate(MODEL, Digits()), runtime.evaluate(tmp_path / "out.onnx", Digits())
+    assert before.predictions == after.predictions
