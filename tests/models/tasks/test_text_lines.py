@@ -117,7 +117,7 @@ def model(folder: Path, metadata: dict[str, str]) -> Path:
         "reader",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 48, "width"))],
         [helper.make_tensor_value_info("softmax_11.tmp_0", TensorProto.FLOAT, (1, 6, 4))],
-        [numpy_helper.from_array(read, "read"), numpy_helper.from_array(np.float32(0), "zero")],
+        [numpy_helper.from_array(read, "read"), numpy_helper.from_array(np.zeros((), np.float32), "zero")],
     )
     made = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     helper.set_model_props(made, metadata)
