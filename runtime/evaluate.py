@@ -239,7 +239,10 @@ def _has_nan(result: Result) -> bool:
         return any(map(_has_nan, result))
     if isinstance(result, dict):
         return any(map(_has_nan, result.values()))
-    return is_float(result) and bool(np.isnan(np.asarray(result).astype(np.float32)).any())
+    if not is_float(result):
+        return False
+    array = np.asarray(result)
+    return bool(np.isnan(array if array.dtype.kind in "fc" else array.astype(np.float32)).any())
 
 
 def _grades(task: Task[P, L], predictions: Sequence[P], labels: Sequence[L]) -> Floats:

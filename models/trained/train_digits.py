@@ -214,4 +214,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m planish.models.trained.train_digits OUT.onnx")
     main(Path(sys.argv[1]))

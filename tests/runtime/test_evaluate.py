@@ -62,7 +62,7 @@ class Positive(Task[float, bool]):
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> float:
         return float(run(feeds).tensor(self.output, (1,))[0]) - float(np.asarray(feeds[self.feed])[0])
 
-    def grade(self, predictions: Sequence[float], labels: Sequence[bool]) -> list[tuple[float, float]]:
+    def grade(self, predictions: Sequence[float], labels: Sequence[bool]) -> Sequence[tuple[float, ...]]:
         return [((guess > 0) == label, guess) for guess, label in zip(predictions, labels, strict=True)]
 
     def reference(self) -> Path | None:
@@ -239,6 +239,12 @@ def test_a_nan_is_counted(tmp_path: Path) -> None:
     assert math.isnan(found.estimates[1].value)
     assert (found.estimates[1].low, found.estimates[1].high) == (-math.inf, math.inf)
     assert evaluate(DIGITS, Digits()).with_nan == 0
+
+
+def test_numbers_beyond_single_precision_are_no_nan(tmp_path: Path) -> None:
+    text = "net (float[2] x) => (float[1] y, double[2] big) <double m = {1e300}>"
+    text += " { y = ReduceSum (x) d = Cast <to = 11> (x) big = Mul (d, m) }"
+    assert evaluate(save(tmp_path / "big.onnx", text), Positive()).with_nan == 0
 
 
 def test_a_file_that_is_written_anew_is_opened_anew(model: Path) -> None:

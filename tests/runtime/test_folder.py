@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,16 +15,18 @@ from planish.runtime.evaluate import evaluate
 from planish.runtime.folder import FolderTask
 from planish.runtime.providers import Array
 
+savez = cast("Callable[..., None]", np.savez)  # its stub takes a dict of arrays for its own options
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
 
-def write(folder: Path, count: int = 8, **more: Array) -> Path:
+def write(folder: Path, count: int = 8, /, **more: Array) -> Path:
     """Samples of seven scores whose greatest is at index % 7, as the label says."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         x = np.arange(7, 0, -1, dtype=np.float32)[None]
         x[0, index % 7] = 9
-        np.savez(folder / f"{index:03}.npz", **{"x": x, "label": np.asarray(index % 7), **more})
+        arrays: dict[str, Array] = {"x": x, "label": np.asarray(index % 7), **more}
+        savez(folder / f"{index:03}.npz", **arrays)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def content(sample: Sample[object]) -> str:
 @every_task
 def test_a_task_goes_by_its_name(name: str) -> None:
     task = load(name)
-    assert task.name == name
+    assert task.name == name == pickle.loads(pickle.dumps(task)).name
     assert task.metrics
     assert len({metric.name for metric in task.metrics}) == len(task.metrics)
 
