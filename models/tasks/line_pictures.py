@@ -21,8 +21,7 @@ try:
     from PIL import Image, ImageDraw, ImageFilter, ImageFont
 except ImportError as error:
     raise ImportError(
-        f"lines of text are drawn with Pillow, font-caladea and font-lato, and there is {error}: "
-        "pip install 'planish[tasks]'"
+        f"lines of text are drawn with Pillow, font-caladea and font-lato ({error}): pip install 'planish[tasks]'"
     ) from error
 
 T = TypeVar("T")
