@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Generic, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planish.runtime.errors import TaskError
 from planish.runtime.providers import Array
-from planish.runtime.session import Feed, Result
+from planish.runtime.session import Argument, Feed, Result
 
 P = TypeVar("P")
 """A prediction: whatever small thing, one that pickles, a task makes of a model's outputs for one sample."""
@@ -65,7 +65,18 @@ class Outputs:
         return found
 
 
-Run: TypeAlias = Callable[[Mapping[str, Feed]], Outputs]
+class Run(Protocol):
+    """Runs the model, and says beforehand what it takes and tells of itself."""
+
+    @property
+    def inputs(self) -> Sequence[Argument]: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The model's own metadata_props: class names, a dictionary of characters."""
+        ...
+
+    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs: ...
 
 
 class Task(ABC, Generic[P, L]):

@@ -25,9 +25,20 @@ LIBRARIES = {
     "ml_dtypes": ("*",),
     "networkx": ("*",),
     "joblib": ("runtime/shards.py",),
+    "PIL": ("models/tasks/line_pictures.py",),
+    "font_caladea": ("models/tasks/line_pictures.py",),
+    "font_lato": ("models/tasks/line_pictures.py",),
     "onnx": PROTOBUF,
     "google.protobuf": PROTOBUF,
     "onnxruntime": ("runtime/session.py", "runtime/providers.py"),
+}
+
+# What an extra brings, and its name there.
+OPTIONAL = {
+    "onnxruntime": ("cpu", "onnxruntime"),
+    "PIL": ("tasks", "pillow"),
+    "font_caladea": ("tasks", "font-caladea"),
+    "font_lato": ("tasks", "font-lato"),
 }
 
 # Files that load modules by path so that what is not used is not imported.
@@ -250,7 +261,9 @@ def test_a_sound_house_passes(tmp_path: Path, rule: Rule) -> None:
 def test_the_dependencies_are_the_libraries_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {requirement.split(">")[0] for requirement in project["dependencies"]}
-    assert declared == set(LIBRARIES) - {"google.protobuf", "onnxruntime"}  # one comes with onnx, one is an extra
+    assert declared == set(LIBRARIES) - {"google.protobuf"} - set(OPTIONAL)  # protobuf comes with onnx
+    for extra, name in OPTIONAL.values():
+        assert name in {requirement.split(">")[0] for requirement in project["optional-dependencies"][extra]}
 
 
 def test_checkers_see_the_installed_tree() -> None:

@@ -12,6 +12,8 @@ from planish.runtime.task import Task
 
 TASKS: Mapping[str, str] = {
     "digits": "planish.models.tasks.digits:Digits",
+    "text-lines": "planish.models.tasks.text_lines:TextLines",
+    "voice-activity": "planish.models.tasks.voice_activity:VoiceActivity",
 }
 """Each a module, and a class in it that takes no arguments."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,9 +22,18 @@ from planish.runtime.progress import silent
 from planish.runtime.task import Sample, Split, Task
 
 PAGE = Path(__file__).parents[3] / "docs" / "tasks.md"
-NEEDS: Mapping[str, pytest.MarkDecorator] = {}
+NEEDS: Mapping[str, pytest.MarkDecorator] = {"text-lines": pytest.mark.network, "voice-activity": pytest.mark.network}
 """Tasks whose model is fetched from a package registry."""
 SPLITS: tuple[Split, ...] = ("calibration", "test")
+CONTENTS = """
+import hashlib
+from planish.models.tasks import TASKS, load
+
+for samples in (load(name).samples(split) for name in TASKS for split in ("calibration", "test")):
+    for place in (0, 1, -1):
+        feeds = b"".join(name.encode() + feed.tobytes() for name, feed in samples[place].feeds.items())
+        print(hashlib.sha256(feeds + repr(samples[place].label).encode()).hexdigest())
+"""
 every_task = pytest.mark.parametrize("name", TASKS)
 
 
@@ -50,6 +62,17 @@ def test_samples_are_the_same_each_time(name: str, split: Split) -> None:
         assert content(one[index]) == content(other[index])
         assert repr(one[index].label) == repr(other[index].label)
         assert one[index].group == other[index].group
+
+
+def test_samples_are_the_same_in_every_process() -> None:
+    def said(seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", CONTENTS]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
+
+    found = said("1")
+    assert found == said("2")
+    assert len(set(found.split())) == len(TASKS) * len(SPLITS) * 3
 
 
 @every_task
