@@ -3,6 +3,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from numpy import dtype, generic
 from numpy.typing import NDArray
+from tensorflow import linalg as linalg
+from tensorflow import math as math
 from tensorflow import saved_model as saved_model
 
 __version__: str

@@ -7,6 +7,7 @@ from numpy import generic
 from numpy.typing import NDArray
 from torch import export as export
 from torch import jit as jit
+from torch import linalg as linalg
 from torch import nn as nn
 from torch import onnx as onnx
 

@@ -151,5 +151,5 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no reason given"
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or "no reason given"
     return f"{type(error).__name__}: {text[:_LONGEST]}"
