@@ -105,6 +105,22 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def dynamic(text: str) -> tuple[str, dict[int, str]]:
+    """`x=0:batch,2:width`."""
+    name, dims = _split(text)
+    found: dict[int, str] = {}
+    for part in dims.split(","):
+        axis, _, dim = part.partition(":")
+        if not axis.isdigit() or not dim.isidentifier():
+            raise argparse.ArgumentTypeError(f"{text!r}: {part!r} is not AXIS:NAME")
+        found[int(axis)] = dim
+    return name, found
+
+
+def dtype(text: str) -> tuple[str, str]:
+    return _split(text)
+
+
 def count(text: str) -> int:
     """A number of 0 or more."""
     if not text.isascii() or not text.isdigit():
