@@ -1,4 +1,4 @@
-"""The script that made digits.onnx: `python -m planish.models.trained.train_digits OUT.onnx`, about a minute.
+"""The script that made digits.onnx: `python -m planish.models.trained.train_digits OUT.onnx`, a minute on one core.
 
 It walks the net of `planish.models.builders` and keeps, for each operator, how its output's gradient becomes those of
 its operands. Needs nothing that planish does not. The same seed gives the same file on machines whose BLAS adds alike,
@@ -207,9 +207,9 @@ def _bilinear(padded: Floats, top: Ints, left: Ints, down: Doubles, right: Doubl
     return np.sum(list(corners()), axis=0)
 
 
-def main(target: Path) -> None:
+def main(target: Path, epochs: int = EPOCHS) -> None:
     graph = digits_cnn(SEED)
-    train(graph, *training())
+    train(graph, *training(), epochs=epochs)
     ir.save(graph, target)
 
 

