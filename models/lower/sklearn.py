@@ -194,7 +194,7 @@ def _like(given: Array, form: Array) -> Array:
     """
     if given.dtype.kind == "U":
         given = given.astype(object)
-    if given.dtype.kind in "fiub" and form.dtype.kind in "fiub":
+    if any(given.dtype.kind in kinds and form.dtype.kind in kinds for kinds in ("f", "iub")):
         given = given.astype(form.dtype)
     if given.ndim == 1 and form.ndim == 2:
         return np.stack((np.negative(given), given), 1) if form.shape[1] == 2 else given.reshape(-1, 1)
