@@ -347,23 +347,6 @@ class Dividing(Positive):
 
 
 @dataclass(frozen=True)
-class Known(Positive):
-    """Predicts from what the model says of itself."""
-
-    def predict(self, run: Run, feeds: Mapping[str, Feed]) -> float:
-        (taken,) = run.inputs
-        return float(run.metadata[taken.name]) + super().predict(run, feeds)
-
-
-def test_a_task_is_told_what_the_model_takes_and_its_metadata(tmp_path: Path) -> None:
-    header = '<ir_version: 8, opset_import: ["" : 17], metadata_props: ["x": "2.5"]>'
-    file = tmp_path / "sum.onnx"
-    file.write_bytes(parser.parse_model(header + SUM).SerializeToString())
-    mean = evaluate(file, Positive()).estimates[1].value
-    assert evaluate(ir.load(file), Known()).estimates[1].value == pytest.approx(mean + 2.5)
-
-
-@dataclass(frozen=True)
 class Ungraded(Positive):
     def grade(self, predictions: Sequence[float], labels: Sequence[bool]) -> list[tuple[float, float]]:
         return [(1.0, 1.0)]
