@@ -182,6 +182,8 @@ def test_a_reshape_whose_zero_means_nothing_is_copied() -> None:
 def test_an_axis_without_elements_is_not_a_copied_one() -> None:
     body = "s = Shape(x)  n = Gather(s, first)  t = Concat<axis = 0>(n, none)  y = Reshape<allowzero = 1>(x, t)"
     untouched(shaped(body, "N,0", "N,0", constants=AXES + ", int64[1] none = {0}"), PASS)
+    rest = body.replace("(n, none)", "(n, four, rest)")
+    untouched(shaped(rest, "N,0", "N,4,0", constants=AXES + ", int64[1] rest = {-1}"), PASS)
 
 
 def test_a_size_divided_exactly() -> None:
