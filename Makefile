@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself: with uv where it is installed, else with venv and pip, at the versions of uv.lock.
 #   make demo     optimize a real model, prove the result equal, print what changed
-#   make test     the fast tests; all of them: make test PYTEST_ARGS='-m ""'
+#   make test     the fast tests; slow ones too: make test PYTEST_ARGS='-m "not lowering"'
+#   make test-lowering   the tests that need PyTorch, scikit-learn and TensorFlow, in .venv-lowering
 #   make lint     formatting, lint rules, strict types
 #   make bench    the benchmarks of tests/bench
 #   make clean    remove what builds and tests leave behind; .venv stays
@@ -10,12 +11,17 @@ PYTHON3 ?= python3
 PROVIDER ?= cpu
 PYTEST_ARGS ?=
 
+# The build of TensorFlow for .venv-lowering: the one without GPUs is half as large. Where there is none: tensorflow.
+TENSORFLOW ?= tensorflow-cpu
+
 BIN := .venv/bin
+LOWERING := .venv-lowering/bin
+LOWERING_STAMP := .venv-lowering/.planish
 STAMP := .venv/.planish-$(PROVIDER)
 OTHER := $(if $(filter gpu,$(PROVIDER)),onnxruntime,onnxruntime-gpu)
 
 .DEFAULT_GOAL := test
-.PHONY: setup demo test lint bench clean
+.PHONY: setup setup-lowering demo test test-lowering lint bench clean
 
 setup: $(STAMP)
 
@@ -35,11 +41,25 @@ $(STAMP): pyproject.toml uv.lock
 	fi
 	@touch $@
 
+setup-lowering: $(LOWERING_STAMP)
+
+$(LOWERING_STAMP): pyproject.toml uv.lock
+	@rm -f $@
+	@echo "Setting up .venv-lowering with $(PYTHON3) and pip"
+	@[ -x $(LOWERING)/pip ] || $(PYTHON3) -m venv .venv-lowering
+	@$(PYTHON3) .ci/constraints.py > .venv-lowering/constraints.txt
+	@$(LOWERING)/pip install --quiet --disable-pip-version-check -c .venv-lowering/constraints.txt \
+		-e '.[cpu,dev,zoo,sklearn]' keras tf2onnx pandas $(TENSORFLOW)
+	@touch $@
+
 demo: setup
 	@$(BIN)/planish demo
 
 test: setup
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-lowering: setup-lowering
+	$(LOWERING)/pytest -m lowering $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import onnx
 from google.protobuf.message import Message
-from onnx import AttributeProto, TensorProto, helper
+from onnx import AttributeProto, helper
 
 from planish.ir.collection import paused_collection
 from planish.ir.emit_names import Names
+from planish.ir.emit_tensor import TensorWriter, inline_size, write_inline, write_sparse
 from planish.ir.errors import GraphError
 from planish.ir.graph import Attribute, Graph, Node, OpaqueAttribute, Value
 from planish.ir.load import ORIGIN, Source, opset_versions, origin_of
-from planish.ir.load_tensor import ExternalTensor, Folder, ProtoTensor, SparseTensor, external_tensors, load_tensor
+from planish.ir.load_tensor import Folder, SparseTensor, external_tensors, load_tensor
 from planish.ir.ops import forms, schema
 from planish.ir.tensor import Tensor
-from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
+from planish.ir.types import OpaqueType, OptionalType, SequenceType, TensorType, Type
 
 LARGEST_PROTOBUF = 2**31 - 2**20
 _LISTED_UNTIL_IR = 4
-TensorWriter = Callable[[Tensor, TensorProto, int | None], None]
-"""Fills a proto (its name apart) with an initializer; the number is its place in the main graph, None for others."""
 
 
 def emit(graph: Graph, *, opset: int | None = None) -> onnx.ModelProto:
@@ -53,47 +52,10 @@ def constants(graph: Graph) -> Iterable[Tensor]:
     return seen.values()
 
 
-def inline_size(tensor: Tensor) -> int:
-    """About the bytes that a tensor takes inside the model."""
-    if isinstance(tensor, SparseTensor) or (isinstance(tensor, ProtoTensor) and tensor.apart is None):
-        return tensor.proto.ByteSize()
-    return tensor.nbytes
-
-
 def least_ir_version(imports: Mapping[str, int]) -> int:
     """The lowest IR version that allows those versions of the domains that onnx knows."""
     opsets = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
     return helper.find_min_ir_version_for(opsets, ignore_unknown=True)
-
-
-def write_inline(tensor: Tensor, proto: TensorProto, _place: int | None = None) -> None:
-    """Fill `proto` (its name apart) with the tensor, weights inside."""
-    describe(tensor, proto)
-    if isinstance(tensor, ProtoTensor) and tensor.apart is None:
-        return
-    if tensor.dtype is DType.STRING:
-        text = cast("list[str | bytes]", tensor.array().reshape(-1).tolist())
-        proto.string_data.extend([part.encode() if isinstance(part, str) else part for part in text])
-    else:
-        proto.raw_data = tensor.raw()
-
-
-def describe(tensor: Tensor, proto: TensorProto) -> None:
-    """Fill `proto` with what the model says of the tensor, the elements only where the tensor's own proto has them."""
-    if isinstance(tensor, (ProtoTensor, ExternalTensor)):
-        proto.CopyFrom(tensor.proto)
-    else:
-        proto.data_type = int(tensor.dtype)
-        proto.dims.extend(tensor.shape)
-    if isinstance(tensor, ExternalTensor):
-        proto.ClearField("external_data")
-        proto.ClearField("data_location")
-
-
-def write_sparse(tensor: SparseTensor, proto: onnx.SparseTensorProto) -> None:
-    proto.CopyFrom(tensor.proto)
-    write_inline(tensor.values, proto.values)
-    write_inline(tensor.indices, proto.indices)
 
 
 class Emitter:

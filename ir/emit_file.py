@@ -13,7 +13,8 @@ from google.protobuf.message import EncodeError
 from onnx import ModelProto, TensorProto
 
 from planish.ir import wire
-from planish.ir.emit import LARGEST_PROTOBUF, Emitter, constants, describe, inline_size, write_inline
+from planish.ir.emit import LARGEST_PROTOBUF, Emitter, constants
+from planish.ir.emit_tensor import describe, inline_size, write_inline
 from planish.ir.errors import GraphError
 from planish.ir.graph import Graph
 from planish.ir.load_tensor import ExternalTensor, ProtoTensor, SparseTensor

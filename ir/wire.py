@@ -7,7 +7,6 @@ it parses and serializes is the model without them. https://protobuf.dev/program
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from planish.ir.tensor import Tensor
 
@@ -26,17 +25,11 @@ class MalformedError(ValueError):
     """The bytes are no message, or one with groups, which ONNX has none of."""
 
 
-class Field(NamedTuple):
-    """Where a field begins, its tag included, and where its content lies. The tag is number << 3 | wire type."""
+def fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of the message between two offsets, in order; raises MalformedError.
 
-    tag: int
-    begin: int
-    content: int
-    end: int
-
-
-def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message between two offsets, in order; raises MalformedError."""
+    Of each the tag (number << 3 | wire type), where it begins, where its content begins, and where it ends.
+    """
     while start < end:
         tag, content = data[start], start + 1
         if tag >= _MORE:
@@ -55,7 +48,7 @@ def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
             raise MalformedError(f"the field at {start} has the wire type {kind}, or ends behind its message")
         if stop > end:
             raise MalformedError(f"the field at {start} ends behind its message")
-        yield Field(tag, start, content, stop)
+        yield tag, start, content, stop
         start = stop
 
 
@@ -66,23 +59,22 @@ def take_out(data: memoryview) -> tuple[bytes, dict[str, memoryview]]:
     """
     weights: dict[str, memoryview] = {}
     parts: list[Bytes] = []
-    for field in fields(data, 0, len(data)):
-        if field.tag != _GRAPH:
-            parts.append(data[field.begin : field.end])
+    for tag, begin, content, end in fields(data, 0, len(data)):
+        if tag != _GRAPH:
+            parts.append(data[begin:end])
             continue
         graph: list[Bytes] = []
-        done = field.content
-        for inner in fields(data, field.content, field.end):
-            if inner.tag != _INITIALIZER or inner.end - inner.content < LARGE:
+        done = content
+        for inner, first, start, stop in fields(data, content, end):
+            if inner != _INITIALIZER or stop - start < LARGE:
                 continue
-            name, raw = _raw_data(data, inner)
-            if raw is None or raw.end - raw.content < LARGE or name in weights:
+            name, at, raw, past = _raw_data(data, start, stop)
+            if past - raw < LARGE or name in weights:
                 continue
-            weights[name] = data[raw.content : raw.end]
-            shorter = inner.end - inner.content - (raw.end - raw.begin)
-            graph += (data[done : inner.begin], _head(_INITIALIZER, shorter), data[inner.content : raw.begin])
-            done = raw.end
-        graph.append(data[done : field.end])
+            weights[name] = data[raw:past]
+            graph += (data[done:first], _head(_INITIALIZER, stop - start - (past - at)), data[start:at])
+            done = past
+        graph.append(data[done:end])
         parts += (_head(_GRAPH, sum(map(len, graph))), *graph)
     return b"".join(parts), weights
 
@@ -93,23 +85,23 @@ def put_in(data: memoryview, weights: Mapping[int, Tensor]) -> Sequence[Bytes | 
     Those have none in `data`. The bytes are the ones that protobuf would write.
     """
     pieces: list[Bytes | Tensor] = []
-    for field in fields(data, 0, len(data)):
-        if field.tag != _GRAPH:
-            pieces.append(data[field.begin : field.end])
+    for tag, begin, content, end in fields(data, 0, len(data)):
+        if tag != _GRAPH:
+            pieces.append(data[begin:end])
             continue
         graph: list[Bytes | Tensor] = []
-        done, place = field.content, -1
-        for inner in fields(data, field.content, field.end):
-            place += inner.tag == _INITIALIZER
-            if inner.tag != _INITIALIZER or place not in weights:
+        done, place = content, -1
+        for inner, first, start, stop in fields(data, content, end):
+            place += inner == _INITIALIZER
+            if inner != _INITIALIZER or place not in weights:
                 continue
             tensor = weights[place]
             head = _head(_RAW_DATA, tensor.nbytes)
-            at = next((f.begin for f in fields(data, inner.content, inner.end) if f.tag > _RAW_DATA), inner.end)
-            length = inner.end - inner.content + len(head) + tensor.nbytes
-            graph += (data[done : inner.begin], _head(_INITIALIZER, length), data[inner.content : at], head, tensor)
+            at = next((begin for tag, begin, _, _ in fields(data, start, stop) if tag > _RAW_DATA), stop)
+            length = stop - start + len(head) + tensor.nbytes
+            graph += (data[done:first], _head(_INITIALIZER, length), data[start:at], head, tensor)
             done = at
-        graph.append(data[done : field.end])
+        graph.append(data[done:end])
         pieces += (_head(_GRAPH, size_of(graph)), *graph)
     return pieces
 
@@ -119,20 +111,23 @@ def size_of(pieces: Sequence[Bytes | Tensor]) -> int:
     return sum([piece.nbytes if isinstance(piece, Tensor) else len(piece) for piece in pieces])
 
 
-def _raw_data(data: memoryview, tensor: Field) -> tuple[str, Field | None]:
-    """The name of a TensorProto, and where its raw data lie; None where they are not plainly all of its elements."""
-    name, raw = "", None
-    for field in fields(data, tensor.content, tensor.end):
-        if field.tag == _NAME:
+def _raw_data(data: memoryview, start: int, end: int) -> tuple[str, int, int, int]:
+    """The name of a TensorProto, and where the field of its raw data begins, where these do, and where they end.
+
+    They count as empty where they are not plainly all of its elements.
+    """
+    name, found = "", (end, end, end)
+    for tag, begin, content, stop in fields(data, start, end):
+        if tag == _NAME:
             try:
-                name = str(data[field.content : field.end], "utf-8")
+                name = str(data[content:stop], "utf-8")
             except UnicodeDecodeError:
-                return "", None
-        elif field.tag == _DATA_LOCATION or (field.tag == _RAW_DATA and raw is not None):
-            return name, None
-        elif field.tag == _RAW_DATA:
-            raw = field
-    return name, raw
+                return "", end, end, end
+        elif tag == _DATA_LOCATION or (tag == _RAW_DATA and found[0] < end):
+            return name, end, end, end
+        elif tag == _RAW_DATA:
+            found = begin, content, stop
+    return name, *found
 
 
 def _read_varint(data: Bytes, start: int, end: int) -> tuple[int, int]:

@@ -87,6 +87,25 @@ def tutorial_cnn(seed: int = 0) -> Graph:
     return net.b.graph()
 
 
+def digits_cnn(seed: int = 0) -> Graph:
+    """The tutorial CNN for pictures of 8 x 8, with BatchNormalization and a residual block before the first pooling.
+
+    `planish.models.trained` holds it with the weights that training on handwritten digits gave it.
+    """
+    net = _Net("digits-cnn", seed)
+    x = net.b.input("image", DType.FLOAT, ("batch", 1, 8, 8))
+    x = net.relu(net.batch_norm("bn1", net.conv("conv1", x, (1, 16), bias=False), 16))
+    x = _residual_block(net, "block", x, (16, 16), 1)
+    x = net.b.node("MaxPool", (x,), {"kernel_shape": (2, 2), "strides": (2, 2)})
+    x = net.relu(net.batch_norm("bn2", net.conv("conv2", x, (16, 32), bias=False), 32))
+    x = net.b.node("MaxPool", (x,), {"kernel_shape": (2, 2), "strides": (2, 2)})
+    x = net.reshape(x, net.extent(x, 0), net.ints(32 * 2 * 2))
+    x = net.relu(net.dense("fc1", x, (32 * 2 * 2, 64)))
+    x = net.b.node("Dropout", (x, net.scalar(0.5), net.b.constant(np.asarray(False))))
+    net.b.output("logits", net.dense("fc2", x, (64, 10)))
+    return net.b.graph()
+
+
 def residual_convnet(seed: int = 0) -> Graph:
     """Residual blocks with BatchNormalization, one of them with a strided shortcut (He et al. 2016)."""
     net = _Net("residual-convnet", seed)
@@ -207,6 +226,7 @@ def _branch(net: _Net, name: str, x: Value, width: int) -> Graph:
 
 BUILDERS: dict[str, Callable[..., Graph]] = {
     "tutorial-cnn": tutorial_cnn,
+    "digits-cnn": digits_cnn,
     "residual-convnet": residual_convnet,
     "separable-convnet": separable_convnet,
     "transformer-block": transformer_block,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from planish.ir import Graph
+from planish.passes.contrib.multi_head_attention import FuseMultiHeadAttention
+from planish.passes.deploy.lower_add import LowerAdd
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
 from planish.passes.deploy.lower_depth_to_space import LowerDepthToSpace
 from planish.passes.deploy.lower_upsampled_conv import LowerUpsampledConv
@@ -123,6 +125,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-matmul-add": FuseMatMulAdd,
     "fuse-matmul-scale": FuseMatMulScale,
     "fuse-mish": FuseMish,
+    "fuse-multi-head-attention": FuseMultiHeadAttention,
     "fuse-pad": FusePad,
     "fuse-rms-norm": FuseRmsNorm,
     "fuse-rotary-embedding": FuseRotaryEmbedding,
@@ -132,6 +135,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-softplus": FuseSoftplus,
     "fuse-swish": FuseSwish,
     "inline-constant-if": InlineConstantIf,
+    "lower-add": LowerAdd,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
     "lower-depth-to-space": LowerDepthToSpace,
@@ -227,9 +231,11 @@ _FUSED: tuple[Stage, ...] = (
     RemoveDeadNodes(),
 )
 _LOWERED = (
+    FuseMultiHeadAttention(),
     LowerConvTranspose(),
     LowerUpsampledConv(),
     LowerDepthToSpace(),
+    LowerAdd(),
     MergeDuplicateConstants(),
     RemoveDeadNodes(),
 )

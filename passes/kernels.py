@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from planish.ir import Node
+from planish.ir import Node, Value
 from planish.ir.ops.schema import STANDARD_DOMAINS, is_function, parse_key, since, type_variables
 
 _FOREVER = 1 << 30
+CONTRIB = "com.microsoft"
+"""The domain of the operators that ONNX Runtime adds to the standard ones."""
 Types = tuple[tuple[str, str], ...]
 
 
@@ -28,14 +30,16 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The kernels of a target for standard operators; `domains` are the others whose operators it has.
+    """The kernels of a target; `domains` are those besides the standard ones whose operators a pass may add.
 
     An operator without a kernel of its own that ONNX defines as a function runs as the function's body, in float.
+    `formals` are the type variables of the operands, in order, of the operators that ONNX does not define.
     """
 
     name: str
     table: Mapping[str, Sequence[Kernel]] = field(repr=False)
     domains: frozenset[str] = frozenset()
+    formals: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]], repr=False)
     _answers: dict[tuple[str, int, Types], bool] = field(default_factory=dict[tuple[str, int, Types], bool], repr=False)
 
     def runs(self, node: Node, opset: int) -> bool:
@@ -45,14 +49,25 @@ class Kernels:
         """
         domain, op_type, *_ = parse_key(node.op)
         if domain not in STANDARD_DOMAINS:
-            return domain in self.domains or node.source is not None
+            return node.source is not None or (domain in self.domains and self._adds(node))
         if domain or not opset:
             return True
-        key = (op_type, opset, _types(node, op_type, opset))
+        key = (op_type, opset, _types(node.operands + node.results, _variables(node, op_type, opset)))
         found = self._answers.get(key)
         if found is None:
             found = self._answers[key] = self._has(op_type, since(op_type, opset), key[2])
         return found
+
+    def lack(self, node: Node) -> str:
+        """Why the target does not run a node of which `runs` says so."""
+        domain = parse_key(node.op).domain
+        if domain in STANDARD_DOMAINS or domain in self.domains:
+            return f"{self.name} has no kernel for {node.op} of these types"
+        return f"the target does not allow operators of {domain}"
+
+    def _adds(self, node: Node) -> bool:
+        """Whether a node of an allowed domain has a kernel: in version 1, the only one of such an operator."""
+        return self._has(node.op, 1, _types(node.operands, self.formals.get(node.op, ())))
 
     def _has(self, op: str, version: int, types: Types) -> bool:
         for kernel in self.table.get(op, ()):
@@ -62,26 +77,50 @@ class Kernels:
         return is_function(op, version) and all(dtype == "float" for _, dtype in types)
 
 
-def _types(node: Node, op_type: str, opset: int) -> Types:
-    """The element type behind each type variable of the operator, where it is known."""
-    found: dict[str, str] = {}
+def _variables(node: Node, op_type: str, opset: int) -> tuple[str, ...]:
+    """The type variable of each operand and result; an empty one where the operator has none for it."""
+    found: list[str] = []
     for names, values in zip(type_variables(op_type, opset), (node.operands, node.results), strict=True):
-        for index, value in enumerate(values):
-            if names and value is not None and value.dtype is not None:
-                found.setdefault(names[min(index, len(names) - 1)], value.dtype.name.lower())
+        found += [names[min(index, len(names) - 1)] if names else "" for index in range(len(values))]
+    return tuple(found)
+
+
+def _types(values: Sequence[Value | None], variables: Sequence[str]) -> Types:
+    """The element type behind each type variable, where it is known."""
+    found: dict[str, str] = {}
+    for value, variable in zip(values, variables, strict=False):
+        if variable and value is not None and value.dtype is not None:
+            found.setdefault(variable, value.dtype.name.lower())
     return tuple(found.items())
 
 
 @cache
 def cpu() -> Kernels:
-    """ONNX Runtime's CPU provider, as its registry lists it."""
+    """ONNX Runtime's CPU provider, as its registry lists it, allowed nothing but standard operators."""
     table: dict[str, list[Kernel]] = {}
+    formals: dict[str, tuple[str, ...]] = {}
     for line in (files("planish.passes") / "kernels_cpu.txt").read_text().splitlines():
-        op, versions, *types = line.split()
+        head, versions, *types = line.split()
+        op, _, variables = head.rstrip(")").partition("(")
+        if variables:
+            formals[op] = tuple(variables.split(","))
         first, _, last = versions.partition("-")
         named = (part.partition("=") for part in types)
         kernel = Kernel(
             int(first), int(last or _FOREVER), {name: frozenset(found.split(",")) for name, _, found in named}
         )
         table.setdefault(op, []).append(kernel)
-    return Kernels("cpu", table)
+    return Kernels("cpu", table, formals=formals)
+
+
+def kernels_for(provider: str, domains: Iterable[str] = ()) -> Kernels:
+    """What ONNX Runtime runs with a provider, where passes may add operators of `domains`, too.
+
+    It runs on the CPU provider what another lacks, so that the standard kernels of that one count for each. What
+    others have of further domains is not known here, and counts as nothing.
+    """
+    allowed = frozenset(domains) - {""}
+    if provider == cpu().name:
+        return replace(cpu(), domains=allowed) if allowed else cpu()
+    table = {op: found for op, found in cpu().table.items() if not parse_key(op).domain}
+    return Kernels(provider, table, allowed)

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from planish.ir import Graph, GraphError, Node, Value
 from planish.ir.ops.forms import lower_form, lowest_opset, write_as_operand
-from planish.ir.ops.schema import is_function, parse_key, since
+from planish.ir.ops.schema import STANDARD_DOMAINS, is_function, parse_key, since
 from planish.passes.kernels import Kernels
 
 _NEVER = 1 << 30
+_FOREIGN_VERSION = 1
 
 
 class Opsets:
@@ -25,10 +26,11 @@ class Opsets:
         """Let the graph's opset be the lowest that can express the new nodes, which are in it; why it cannot be.
 
         It cannot where a node that was there before, in an old version of its operator, has no newer form, and where
-        the target has no kernel for a new node though it could run all those that it replaces. An operator of another
-        domain is one that the target runs where it stands for itself.
+        the target has no kernel for a new node though it could run all those that it replaces. A new node of a domain
+        that is not standard needs a target that allows it, and the graph then imports the domain, unless it stands for
+        a node of its own kind.
         """
-        raised = 0
+        raised, domains = 0, dict[str, Graph]()
         for node in created:
             if node.source is not None or node.graph is None:
                 continue
@@ -37,21 +39,27 @@ class Opsets:
             root = node.graph.root
             opset = root.opset_imports.get("", 0)
             needed = opset
-            if opset and not parse_key(node.op).domain:
+            domain = parse_key(node.op).domain
+            if opset and not domain:
                 needed = lowest_opset(node, min(opset, self._newest))
             if needed > self._newest:
                 return f"{node.op} needs opset {needed}, and {self._newest} was asked for"
             needed = max(needed, opset)
             if needed >= self._blocked:
                 return f"{node.op} needs opset {needed}, in which some node has no form"
-            if not self.kernels.runs(node, needed) and all(self.kernels.runs(old, opset) for old in replaced):
-                return f"{self.kernels.name} has no kernel for {node.op} of these types"
+            foreign = domain not in STANDARD_DOMAINS
+            if not self.kernels.runs(node, needed) and (foreign or all(self.kernels.runs(o, opset) for o in replaced)):
+                return self.kernels.lack(node)
+            if foreign:
+                domains[domain] = root
             raised = max(raised, needed if needed > opset else 0)
         if raised:
             root = replaced[0].graph.root if replaced[0].graph is not None else None
             if root is None or not self._raise(root, raised):
                 self._blocked = raised
                 return f"opset {raised} is needed, in which some node has no form or no kernel"
+        for domain, root in domains.items():
+            root.opset_imports.setdefault(domain, _FOREIGN_VERSION)
         return ""
 
     def _raise(self, graph: Graph, opset: int) -> bool:

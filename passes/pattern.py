@@ -100,7 +100,7 @@ class Op:
         if len(operands) > len(parts):
             return False
         if self.commutes:
-            if self._wants_constant and not _has_constant(operands):
+            if self._wants_constant and True not in [o is not None and o.constant is not None for o in operands]:
                 return False
             if not self._inner:
                 return True
@@ -129,13 +129,6 @@ class Op:
     def __repr__(self) -> str:
         inside = "..." if self.operands is None else ", ".join(map(_picture, self.operands))
         return f"{'|'.join(sorted(self.ops)) or '*'}({inside})"
-
-
-def _has_constant(operands: Sequence[Value | None]) -> bool:
-    for operand in operands:
-        if operand is not None and operand.constant is not None:
-            return True
-    return False
 
 
 class Bindings:
@@ -167,6 +160,10 @@ class Bindings:
         """Bind a picture whose root is `node`; whether it fits. What it bound on the way is kept only when it does."""
         if (pattern.ops and node.op not in pattern.ops) or not pattern.may_match(node):
             return False
+        return self.bind(pattern, node)
+
+    def bind(self, pattern: Op, node: Node) -> bool:
+        """The same for a node that has passed the quick test."""
         bound = self._nodes.get(pattern)
         if bound is not None:
             return bound is node

@@ -11,10 +11,25 @@ from collections.abc import Iterable, Mapping
 from planish.ir import Node, Value
 
 
+def forget_what_is_gone(refused: dict[Node, None]) -> bool:
+    """Drop the nodes that went with the graphs that held them; whether there were any."""
+    gone = [node for node in refused if not _is_there(node)]
+    for node in gone:
+        del refused[node]
+    return bool(gone)
+
+
+def _is_there(node: Node) -> bool:
+    graph = node.graph
+    while graph is not None and graph.owner is not None:
+        graph = graph.owner.graph
+    return graph is not None
+
+
 def leading_to(refused: Iterable[Node]) -> set[Node]:
     """The nodes that what cannot run is made of, itself among them: these stay as they are."""
     found: set[Node] = set()
-    queue = [node for node in refused if node.graph is not None]
+    queue = list(refused)
     while queue:
         node = queue.pop()
         if node in found:

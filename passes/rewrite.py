@@ -15,14 +15,14 @@ from functools import cached_property
 from planish.ir import GraphError, Node, Value
 from planish.ir.graph import RETURN, Attribute, Graph, constant
 from planish.ir.infer import equal_extents, infer, inherit, refresh
-from planish.ir.ops.table import is_pure
 from planish.ir.tensor import SPOOL_BYTES
 from planish.ir.types import Array
 from planish.passes.errors import PassError
 from planish.passes.halves import moves_rounding
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
-from planish.passes.refusals import leading_to, read_again, reading
+from planish.passes.refusals import forget_what_is_gone, leading_to, read_again, reading
+from planish.passes.replacing import erase_dead, keep_in_nested, merge_origins, needs_copy
 from planish.passes.run import Run
 
 _REWRITES_PER_NODE = 64
@@ -160,11 +160,11 @@ def rewrite(
 def trial(rule: Rule, match: Match) -> None:
     """Ask a rule whose picture fits whether it would fire; the match says how it went, and the graph is as it was."""
     driver = _Driver((rule,), match.run)
-    opset = match.graph.root.opset_imports.get("")
+    root = match.graph.root
+    imports = dict(root.opset_imports)
     driver.propose(rule, match)
     driver.undo(match)
-    if opset is not None:
-        match.graph.root.opset_imports[""] = opset
+    root.opset_imports = imports
 
 
 class _Driver:
@@ -233,7 +233,7 @@ class _Driver:
             if not rule.pattern.may_match(node):
                 continue
             match = Match(node, self.run)
-            if match.match(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
+            if match.bind(rule.pattern, node) and self.may_change(match) and self.fire(rule, match):
                 return True
         return False
 
@@ -247,6 +247,7 @@ class _Driver:
         """Whether a node leads to one of a nested graph that could not run."""
         refused = {} if node.graph is None else node.graph.refused
         if len(refused) != self.refused:
+            forget_what_is_gone(refused)
             self.refused, self.frozen = len(refused), leading_to(refused)
         return node in self.frozen
 
@@ -319,7 +320,7 @@ class _Driver:
         return affected
 
     def replace(self, rule: Rule, match: Match, pairs: Sequence[Pair], affected: dict[Node, None]) -> None:
-        root = match.root
+        root, refused = match.root, match.graph.refused
         sources = merge_origins(match.sources)
         for node in match.created:
             if node.source is None:
@@ -336,6 +337,8 @@ class _Driver:
         for node in replaced:
             for operand in erase_dead(node):
                 affected.update(dict.fromkeys(operand.users))
+        if forget_what_is_gone(refused):  # and with it what kept other nodes as they are
+            affected.update(dict.fromkeys(self.frozen))
         self.touch(affected)
 
     def touch(self, affected: Iterable[Node]) -> None:
@@ -366,49 +369,3 @@ class _Driver:
             reached.update(front)
         found.update(reached)
         return found
-
-
-def needs_copy(value: Value, graph: Graph, created: Sequence[Node] = ()) -> bool:
-    """Whether `graph` could give `value` back only through an Identity: it has a fixed name, or lies elsewhere."""
-    if value in graph.returns.operands:
-        return True
-    if value.constant is not None and value.producer is None:
-        return graph.owner is not None and value.is_used
-    return value.producer is None or (value.graph is not graph and value.producer not in created)
-
-
-def keep_in_nested(old: Value, new: Value) -> None:
-    """A new constant that a nested graph gives back belongs to that graph."""
-    for user in old.users:
-        if user.op == RETURN and user.graph is not None and user.graph.owner is not None and new.producer is None:
-            user.graph.initializers[new] = None
-            new.graph = user.graph
-
-
-def merge_origins(nodes: Iterable[Node]) -> tuple[str, ...]:
-    """The source nodes behind some nodes, each once."""
-    found: dict[str, None] = {}
-    for node in nodes:
-        found.update(dict.fromkeys(node.origin or (node.label,)))
-    return tuple(found)
-
-
-def erase_dead(node: Node) -> list[Value]:
-    """Erase a node that nothing reads, and what only it kept alive; the values that have a single reader left."""
-    left: dict[Value, None] = {}
-    queue = [node]
-    while queue:
-        dead = queue.pop()
-        if dead.graph is None or any(result.is_used for result in dead.results):
-            continue
-        operands = [operand for operand in dead.operands if operand is not None]
-        for nested in dead.graphs:
-            operands += [o for inner in (*nested.walk(), nested.returns) for o in inner.operands if o is not None]
-        dead.graph.erase(dead)
-        for operand in operands:
-            producer = operand.producer
-            if producer is not None and producer.graph is not None and not operand.is_used and is_pure(producer):
-                queue.append(producer)
-            else:
-                left[operand] = None
-    return [value for value in left if value.has_one_use]

@@ -17,22 +17,33 @@ if TYPE_CHECKING:
     from planish.runtime.bindings import Binding
     from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
-    from planish.runtime.errors import SessionError
+    from planish.runtime.errors import SessionError, TaskError
+    from planish.runtime.evaluate import Evaluation, evaluate
     from planish.runtime.inspect import Inspection, inspect
     from planish.runtime.providers import Target
     from planish.runtime.session import Session
+    from planish.runtime.task import Metric, Outputs, Run, Sample, Samples, Task
 
 __all__ = [
     "Binding",
     "CompareReport",
+    "Evaluation",
     "Inspection",
+    "Metric",
     "OptimizeResult",
+    "Outputs",
+    "Run",
+    "Sample",
+    "Samples",
     "Session",
     "SessionError",
     "Target",
+    "Task",
+    "TaskError",
     "benchmark",
     "benchmark_creation",
     "compare",
+    "evaluate",
     "inspect",
     "optimize",
 ]
@@ -40,14 +51,23 @@ __all__ = [
 _HOMES = {
     "Binding": "bindings",
     "CompareReport": "agreement",
+    "Evaluation": "evaluate",
     "Inspection": "inspect",
+    "Metric": "task",
     "OptimizeResult": "compile",
+    "Outputs": "task",
+    "Run": "task",
+    "Sample": "task",
+    "Samples": "task",
     "Session": "session",
     "SessionError": "errors",
     "Target": "providers",
+    "Task": "task",
+    "TaskError": "errors",
     "benchmark": "benchmark",
     "benchmark_creation": "benchmark",
     "compare": "compare",
+    "evaluate": "evaluate",
     "inspect": "inspect",
     "optimize": "compile",
 }

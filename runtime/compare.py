@@ -20,6 +20,7 @@ from planish.runtime.bindings import WANTED, Binding, find_bindings
 from planish.runtime.difference import is_float
 from planish.runtime.errors import SessionError
 from planish.runtime.feeds import KINDS, NONFINITE, NORMAL, Bounds, Feeds, Kind, Set, large
+from planish.runtime.files import Model, at_path, repaired
 from planish.runtime.isolated import Host
 from planish.runtime.judge import Judge
 from planish.runtime.latency import LatencyReport
@@ -28,7 +29,6 @@ from planish.runtime.providers import Target
 from planish.runtime.session import Result
 from planish.runtime.shaken import Shaken
 
-Model = str | os.PathLike[str] | Graph
 LEVEL = "disabled"
 """What ONNX Runtime may do to either model when results are compared: its own rewrites would hide those under test."""
 
@@ -71,9 +71,9 @@ def compare(
     begin = time.perf_counter()
     target = target or Target()
     with ExitStack() as stack:
-        paths = _at_paths(stack, a, b)
+        paths = at_path(stack, a, "a.onnx"), at_path(stack, b, "b.onnx")
         graph, other = ir.load(paths[0], functions="inline"), ir.load(paths[1])
-        paths = _repaired(stack, paths[0], graph), _repaired(stack, paths[1], other)
+        paths = repaired(stack, paths[0], graph), repaired(stack, paths[1], other)
         repairs = (*(f"A: {note}" for note in graph.notes), *(f"B: {note}" for note in other.notes))
         report = CompareReport(
             a=_label(a, "A"),
@@ -251,28 +251,6 @@ def _agree(a: Type | None, b: Type | None) -> bool:
         if isinstance(a, kind) and isinstance(b, kind):
             return _agree(a.element, b.element)
     return a == b
-
-
-def _at_paths(stack: ExitStack, a: Model, b: Model) -> tuple[Path, Path]:
-    """Files of both models; a graph is written to a folder that goes when the comparison ends."""
-    paths: list[Path] = []
-    for name, model in (("a.onnx", a), ("b.onnx", b)):
-        if isinstance(model, Graph):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-compare-")))
-            ir.save(model, folder / name)
-            paths.append(folder / name)
-        else:
-            paths.append(Path(model))
-    return paths[0], paths[1]
-
-
-def _repaired(stack: ExitStack, path: Path, graph: Graph) -> Path:
-    """The file of a model, or of what loading made of one that is not valid as it is."""
-    if not graph.notes:
-        return path
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-compare-")))
-    ir.save(graph, folder / path.name)
-    return folder / path.name
 
 
 def _label(model: Model, name: str) -> str:

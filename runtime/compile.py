@@ -14,9 +14,11 @@ from planish.ir import Graph
 from planish.ir.collection import paused_collection
 from planish.ir.emit_file import ExternalData, check_target
 from planish.passes import Fixpoint, Instrument, PassRecord, Rewrite
+from planish.passes.kernels import kernels_for
 from planish.passes.manager import Stage, node_count
 from planish.passes.run import Fp
 from planish.runtime.progress import Progress, silent
+from planish.runtime.providers import Target
 
 ModelPath = str | os.PathLike[str]
 _LOADED, _RUN = 0.2, 0.8  # of the progress; measured times differ too much between models to say more
@@ -87,6 +89,7 @@ def optimize(
     target_path: ModelPath | None = None,
     *,
     pipeline: str | Sequence[Stage] = "deploy",
+    target: Target | None = None,
     opset: int | None = None,
     fp: Fp = "default",
     limit: int | None = None,
@@ -99,6 +102,8 @@ def optimize(
     """Run a pipeline on the model in `source` and write the result to `target_path`, or nowhere.
 
     Args:
+        target: where the result is to run: no pass adds a node for which its provider has no kernel, or whose domain
+            it does not allow. By default the CPU provider, and standard operators alone.
         opset: of the standard operators in the result, which no pass then raises; None keeps the model's own, or the
             lowest that a pass needs.
         fp: which rewrites may fire: `strict` those that keep every bit, `default` also those that reassociate float
@@ -124,7 +129,16 @@ def optimize(
     nodes_before = node_count(graph)
     loaded = time.perf_counter()
     watch = _Watch(progress, _leaves(stages))
-    records = passes.run(graph, stages, fp=fp, limit=limit, newest_opset=opset, instruments=(watch, *instruments))
+    where = target or Target()
+    records = passes.run(
+        graph,
+        stages,
+        fp=fp,
+        limit=limit,
+        kernels=kernels_for(where.provider, where.domains),
+        newest_opset=opset,
+        instruments=(watch, *instruments),
+    )
     ran = time.perf_counter()
     written: tuple[Path, ...] = ()
     if target_path is not None:

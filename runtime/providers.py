@@ -103,7 +103,7 @@ class Target:
     optimization: str = "all"
     """A key of OPTIMIZATION_LEVELS: what ONNX Runtime itself does to the graph."""
     domains: frozenset[str] = frozenset({""})
-    """Operator domains that a pass may emit; "" is the standard one."""
+    """Operator domains that a pass may add nodes of; "" is the standard one."""
     architecture: str = field(default_factory=platform.machine)
     isa: frozenset[str] = field(default_factory=host_isa)
 
@@ -176,7 +176,13 @@ class AssignedSubgraph(Protocol):
     def get_nodes(self) -> Sequence[object]: ...
 
 
+class ModelMetadata(Protocol):
+    @property
+    def custom_metadata_map(self) -> Mapping[str, str]: ...
+
+
 class InferenceSession(Protocol):
+    def get_modelmeta(self) -> ModelMetadata: ...
     def get_inputs(self) -> Sequence[NodeArg]: ...
     def get_outputs(self) -> Sequence[NodeArg]: ...
     def get_overridable_initializers(self) -> Sequence[NodeArg]: ...

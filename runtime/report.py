@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from planish.passes import PassRecord
 from planish.runtime.agreement import CompareReport, OutputReport
 from planish.runtime.compile import OptimizeResult
+from planish.runtime.evaluate import Evaluation
 from planish.runtime.inspect import Inspection
 from planish.runtime.latency import LatencyReport
 from planish.runtime.statistics import Interval
@@ -139,6 +140,34 @@ def _nested(found: Inspection) -> str:
 
 def _unknown(nodes: int) -> str:
     return f", without those of {nodes} nodes whose shapes only a run tells" if nodes else ""
+
+
+def evaluations_text(found: Sequence[Evaluation[object]]) -> str:
+    """Of one task and model, one for each provider: each metric with its interval, then what it rests on."""
+    rows = [
+        (
+            metric.name + (f" ({metric.unit})" if metric.unit else ""),
+            evaluation.target.provider,
+            f"{estimate.value:.4f}",
+            f"[{_end(estimate.low)}, {_end(estimate.high)}]",
+        )
+        for evaluation in found
+        for metric, estimate in zip(evaluation.metrics, evaluation.estimates, strict=True)
+    ]
+    lines = [table(("metric", "provider", "value", "95 % interval"), rows), ""]
+    for evaluation in found:
+        over = f"{evaluation.samples} samples"
+        if evaluation.groups < evaluation.samples:
+            over += f" of {evaluation.groups} sources"
+        nodes = ", ".join(f"{count} nodes on {name}" for name, count in evaluation.placement.items()) or "no nodes"
+        lines.append(f"{evaluation.task}: {over} in {evaluation.seconds:.1f} s, {nodes}")
+        if evaluation.with_nan:
+            lines.append(f"warning: NaN in the outputs for {evaluation.with_nan} samples")
+    return "\n".join(lines)
+
+
+def _end(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "?"
 
 
 def compare_text(report: CompareReport) -> str:

@@ -94,6 +94,8 @@ class Session:
         self.outputs = tuple(map(_argument, opened.get_outputs()))
         self.overridable = tuple(map(_argument, opened.get_overridable_initializers()))
         """Initializers that `feeds` may replace."""
+        self.metadata = dict(opened.get_modelmeta().custom_metadata_map)
+        """The model's metadata_props."""
         self._accepts = {argument.name: argument for argument in (*self.inputs, *self.overridable)}
         self._raw_inputs = any(argument.element in RAW for argument in self._accepts.values())
         self._raw_outputs = any(argument.element in RAW for argument in self.outputs)

@@ -5,7 +5,7 @@ halves of log(median of A's block / median of B's block). Rounds are the units t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -22,6 +22,7 @@ MIN_ROUNDS = 4
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 _RESAMPLES = 2000
+_GROUP_RESAMPLES = 1000
 _SEED = 20_240_607
 _TRIM = 0.2
 
@@ -45,6 +46,13 @@ class Interval:
             "low": self.low if self.low > 0 else None,
             "high": self.high if math.isfinite(self.high) else None,
         }
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    low: float
+    high: float
 
 
 UNKNOWN = Interval(math.nan, 0.0, math.inf)
@@ -77,6 +85,60 @@ def interval(log_ratios: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(
         math.exp(centre), math.exp(centre + (low - centre) * widen), math.exp(centre + (high - centre) * widen)
     )
+
+
+def estimates(
+    score: Callable[[Floats], Sequence[float]],
+    grades: Floats,
+    groups: Sequence[Hashable],
+    ranges: Sequence[tuple[float, float]],
+    confidence: float = 0.95,
+) -> list[Estimate]:
+    """What `score` gives for all samples, each with its bootstrap interval over groups; None is a group by itself.
+
+    Widened to Student's quantile as `interval` is; all of the range under MIN_ROUNDS groups. Where every resample gives
+    the same, as when all is right, the interval is that of an event not seen in so many trials (C. Clopper and
+    E. Pearson, The Use of Confidence or Fiducial Limits, Biometrika 26, 1934). Resamples scored NaN are left out.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
+    values = score(grades)
+    if len(members) < MIN_ROUNDS:
+        return [Estimate(value, *limits) for value, limits in zip(values, ranges, strict=True)]
+    resampled = np.asarray([score(grades[drawn]) for drawn in _resamples(list(members.values()))], np.float64)
+    return [
+        _estimate(value, column, limits, len(members), (1 - confidence) / 2)
+        for value, column, limits in zip(values, resampled.T, ranges, strict=True)
+    ]
+
+
+def _estimate(value: float, resampled: Floats, limits: tuple[float, float], count: int, tail: float) -> Estimate:
+    least, most = limits
+    known = resampled[~np.isnan(resampled)]
+    if not math.isfinite(value) or not known.size:
+        return Estimate(value, least, most)
+    low, high = (float(end) for end in np.quantile(known, [tail, 1 - tail], method="inverted_cdf"))
+    if low == high and math.isfinite(most - least):
+        unseen = 1 - tail ** (1 / count)
+        return Estimate(value, value - unseen * (value - least), value + unseen * (most - value))
+    widen = _student(1 - tail, count - 1) / NormalDist().inv_cdf(1 - tail) * math.sqrt(count / (count - 1))
+    return Estimate(value, max(value + (low - value) * widen, least), min(value + (high - value) * widen, most))
+
+
+def _resamples(rows: Sequence[Sequence[int]]) -> Iterator[NDArray[np.int64]]:
+    """The members of as many rows as there are, drawn with replacement."""
+    random = np.random.default_rng(_SEED)
+    flat = np.asarray([index for row in rows for index in row], np.int64)
+    sizes = np.asarray([len(row) for row in rows], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    for _ in range(_GROUP_RESAMPLES):
+        chosen = random.integers(0, len(rows), len(rows))
+        lengths = sizes[chosen]
+        within: NDArray[np.int64] = np.arange(lengths.sum(), dtype=np.int64) - np.repeat(
+            np.cumsum(lengths) - lengths, lengths
+        )
+        yield flat[np.repeat(starts[chosen], lengths) + within]
 
 
 def decide(log_ratios: Sequence[float], noise: Interval) -> Verdict:

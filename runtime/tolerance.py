@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from planish.ir import DType, Graph, Node, Value
 from planish.runtime.cost import extent, reduction_length
@@ -45,7 +46,7 @@ class _Way:
     eps: float = 0.0
     smallest: float = 0.0
     around_one: float = 0.0
-    """What a function that is worked out around 1 leaves of a result near 0, absolutely."""
+    """What a function that is worked out around 1, or from terms that cancel, leaves of a result near 0, absolutely."""
 
 
 class Rounding:
@@ -68,9 +69,9 @@ class Rounding:
             if node.graphs:
                 self._nested(node, before, binding, ways)
                 continue
-            terms = extent(reduction_length(node), binding, _UNKNOWN_EXTENT)
+            terms = max(extent(reduction_length(node), binding, _UNKNOWN_EXTENT), 1)
             for result in node.results:
-                ways[result] = self._step(before, result, node.op, max(terms, 1))
+                ways[result] = self._step(before, result, node, terms)
 
     def _nested(self, node: Node, before: _Way, binding: Mapping[str, int], ways: dict[Value, _Way]) -> None:
         inner: list[_Way] = [before]
@@ -83,14 +84,14 @@ class Rounding:
             way = replace(way, terms=before.terms + (way.terms - before.terms) * _rounds(node, binding))
         ways.update(dict.fromkeys(node.results, way))
 
-    def _step(self, before: _Way, result: Value, op: str, terms: int) -> _Way:
+    def _step(self, before: _Way, result: Value, node: Node, terms: int) -> _Way:
         dtype = result.dtype
         if dtype is None or not dtype.is_float:
             return before
         unit = eps(dtype.numpy)
         if self._tf32 and dtype is DType.FLOAT and terms > 1:
             unit = _TF32_EPS
-        around_one = unit if op in _AROUND_ONE else before.around_one if op in _MOVES else 0.0
+        around_one = before.around_one if node.op in _MOVES else unit * _intermediate(node)
         return _Way(
             before.terms + terms, max(before.eps, unit), max(before.smallest, smallest(dtype.numpy)), around_one
         )
@@ -119,6 +120,31 @@ _MOVES = frozenset((
     *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "Concat", "Split"),
     *("Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"),
 ))  # fmt: skip
+
+
+def _intermediate(node: Node) -> float:
+    """The magnitude of numbers on the way to a result that may be far smaller: it is off by a unit of them."""
+    if node.op in _AROUND_ONE:
+        return 1.0
+    prefix = _TREES.get(node.op)
+    if prefix is None:
+        return 0.0
+    largest: dict[object, float] = {}
+    trees, weights = node.attribute(f"{prefix}_treeids"), node.attribute(f"{prefix}_weights")
+    for tree, weight in zip(_numbers(trees), _numbers(weights), strict=True):
+        largest[tree] = max(largest.get(tree, 0.0), abs(weight))
+    return sum(largest.values()) + max(map(abs, _numbers(node.attribute("base_values"))), default=0.0)
+
+
+def _numbers(attribute: object) -> tuple[float, ...]:
+    return cast("tuple[float, ...]", attribute) if isinstance(attribute, tuple) else ()
+
+
+# What sums over trees -> whose attributes hold the leaves.
+_TREES: Mapping[str, str] = {
+    "ai.onnx.ml::TreeEnsembleRegressor": "target",
+    "ai.onnx.ml::TreeEnsembleClassifier": "class",
+}
 
 
 def _rounds(node: Node, binding: Mapping[str, int]) -> int:

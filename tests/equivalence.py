@@ -18,7 +18,7 @@ from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableTyp
 
 from planish import ir, passes
 from planish.ir import DType
-from planish.passes import PassRecord, Rewrite
+from planish.passes import Kernels, PassRecord, Rewrite
 from planish.passes.manager import RulePass
 from planish.passes.run import Fp
 from planish.runtime.errors import SessionError
@@ -148,6 +148,7 @@ def rewritten(
     tolerance: Tolerance | None = None,
     fp: Fp = "default",
     limit: int | None = None,
+    kernels: Kernels | None = None,
 ) -> Rewritten:
     """Run a pipeline over a model; raises AssertionError unless the result means what the model meant.
 
@@ -156,26 +157,30 @@ def rewritten(
     """
     before = model(source) if isinstance(source, str) else source
     graph = ir.load(before)
-    records = passes.run(graph, pipeline, fp=fp, limit=limit)
+    records = passes.run(graph, pipeline, fp=fp, limit=limit, kernels=kernels)
     after = ir.emit(graph)
     check_model(after, full_check=True)
-    same_interface(before, after)
+    same_interface(before, after, opset=kernels is None)
     if limit is None:
-        unchanged_by(after, pipeline, fp)
+        unchanged_by(after, pipeline, fp, kernels)
     rules = {rewrite.rule for record in records for rewrite in record.rewrites}
     exact = EXACT_RULES.issuperset(rules)
     assert exact or tolerance, f"{sorted(rules)} may round, and the test states no tolerance"
     return Rewritten(before, after, records, agree(before, after, inputs or Inputs(), None if exact else tolerance))
 
 
-def untouched(source: onnx.ModelProto | str, pipeline: str, *, fp: Fp = "default") -> None:
+def untouched(
+    source: onnx.ModelProto | str, pipeline: str, *, fp: Fp = "default", kernels: Kernels | None = None
+) -> None:
     """Raises AssertionError unless a pipeline leaves a model alone: no rewrite, and the same bytes."""
-    unchanged_by(model(source) if isinstance(source, str) else source, pipeline, fp)
+    unchanged_by(model(source) if isinstance(source, str) else source, pipeline, fp, kernels)
 
 
-def unchanged_by(proto: onnx.ModelProto, pipeline: str, fp: Fp = "default") -> None:
+def unchanged_by(proto: onnx.ModelProto, pipeline: str, fp: Fp = "default", kernels: Kernels | None = None) -> None:
     graph = ir.load(proto)
-    rewrites = [str(rewrite) for record in passes.run(graph, pipeline, fp=fp) for rewrite in record.rewrites]
+    rewrites = [
+        str(rewrite) for record in passes.run(graph, pipeline, fp=fp, kernels=kernels) for rewrite in record.rewrites
+    ]
     assert rewrites == []
     assert ir.emit(graph).SerializeToString() == proto.SerializeToString()
 

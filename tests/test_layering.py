@@ -17,20 +17,53 @@ MAX_LINES = 400
 
 # A file imports from its own folder, from those named here, and from those that one of its patterns adds.
 BELOW = {"ir": (), "passes": ("ir",), "runtime": ("ir", "passes"), "models": ("ir",)}
-ALSO_BELOW = {"models/tasks*": ("passes", "runtime"), "models/demo.py": ("passes", "runtime")}
+ALSO_BELOW = {
+    "models/tasks*": ("passes", "runtime"),
+    "models/demo.py": ("passes", "runtime"),
+    "models/lower/*": ("runtime",),
+}
 
 PROTOBUF = ("ir/load*.py", "ir/emit*.py", "ir/ops/schema*.py", "ir/ops/reference*.py", "models/*")
 LIBRARIES = {
     "numpy": ("*",),
     "ml_dtypes": ("*",),
     "networkx": ("*",),
+    "joblib": ("runtime/shards.py",),
+    "PIL": ("models/tasks/line_pictures.py", "models/zoo/images.py"),
+    "font_caladea": ("models/tasks/line_pictures.py",),
+    "font_lato": ("models/tasks/line_pictures.py",),
     "onnx": PROTOBUF,
     "google.protobuf": PROTOBUF,
     "onnxruntime": ("runtime/session.py", "runtime/providers.py"),
+    "torch": ("models/lower/pytorch.py", "models/zoo/minilm.py", "models/zoo/efficientnet.py"),
+    "sklearn": ("models/lower/sklearn.py",),
+    "skl2onnx": ("models/lower/sklearn.py",),
+    "tensorflow": ("models/lower/tensorflow.py",),
+    "keras": ("models/lower/tensorflow.py",),
+    "tf2onnx": ("models/lower/tensorflow.py",),
+    "tokenizers": ("models/zoo/text.py",),
+}
+
+# What an extra brings, and its name there.
+OPTIONAL = {
+    "onnxruntime": ("cpu", "onnxruntime"),
+    "PIL": ("tasks", "pillow"),
+    "font_caladea": ("tasks", "font-caladea"),
+    "font_lato": ("tasks", "font-lato"),
+    "torch": ("torch", "torch"),
+    "sklearn": ("sklearn", "scikit-learn"),
+    "skl2onnx": ("sklearn", "skl2onnx"),
+    "tensorflow": ("tensorflow", "tensorflow"),
+    "keras": ("tensorflow", "keras"),
+    "tf2onnx": ("tensorflow", "tf2onnx"),
+    "tokenizers": ("zoo", "tokenizers"),
 }
 
 # Files that load modules by path so that what is not used is not imported.
-BY_PATH = ("runtime/__init__.py", "runtime/cli.py", "runtime/cli/*.py")
+BY_PATH = (
+    *("runtime/__init__.py", "runtime/cli.py", "runtime/cli/*.py", "models/tasks/__init__.py"),
+    *("models/lower/framework.py", "models/lower/named.py", "models/zoo/lowered.py"),
+)
 
 
 @dataclass(frozen=True)
@@ -188,7 +221,8 @@ def test_the_house_holds(rule: Rule) -> None:
         (libraries_stay_at_their_edges, {"passes/a.py": "import onnx.helper"}, "onnx stays in ir/load"),
         (libraries_stay_at_their_edges, {"ir/graph.py": "from google import protobuf"}, "google.protobuf stays in"),
         (libraries_stay_at_their_edges, {"runtime/a.py": "import onnxruntime as ort"}, "onnxruntime stays in"),
-        (libraries_stay_at_their_edges, {"models/a.py": "import torch"}, "torch is no dependency"),
+        (libraries_stay_at_their_edges, {"models/a.py": "import jax"}, "jax is no dependency"),
+        (libraries_stay_at_their_edges, {"models/a.py": "import torch"}, "torch stays in models/lower/pytorch.py"),
         (imports_are_absolute_and_at_the_top, {"ir/a.py": "from . import b"}, "relative import"),
         (imports_are_absolute_and_at_the_top, {"ir/a.py": "def f():\n    import os"}, "a.py:2: import inside"),
         (imports_are_absolute_and_at_the_top, {"tests/a.py": "from ir import b"}, "ir is planish.ir"),
@@ -249,7 +283,9 @@ def test_a_sound_house_passes(tmp_path: Path, rule: Rule) -> None:
 def test_the_dependencies_are_the_libraries_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {requirement.split(">")[0] for requirement in project["dependencies"]}
-    assert declared == set(LIBRARIES) - {"google.protobuf", "onnxruntime"}  # one comes with onnx, one is an extra
+    assert declared == set(LIBRARIES) - {"google.protobuf"} - set(OPTIONAL)  # protobuf comes with onnx
+    for extra, name in OPTIONAL.values():
+        assert name in {requirement.split(">")[0] for requirement in project["optional-dependencies"][extra]}
 
 
 def test_checkers_see_the_installed_tree() -> None:

@@ -24,6 +24,8 @@ PAGES = (*REQUIRED, *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glo
 
 # Setting up a checkout, not using planish: the suite is itself run by these.
 SET_UP = ("make", "git ", "cd ", "uv ", "pip ", "pytest ", "python -m venv ", "python3 -m venv ", ".venv/bin/pytest ")
+# Its examples need PyTorch and scikit-learn: they run with the tests of lowering.
+LOWERING = ("docs/lowering.md",)
 # These fetch from a package registry; the tests of the zoo and of the demo run them.
 FETCHING = ("planish zoo fetch", "planish demo")
 
@@ -127,7 +129,9 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return module.__dict__
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(page, marks=pytest.mark.lowering) if page in LOWERING else page for page in PAGES]
+)
 def test_examples_run_as_printed(name: str, names: dict[str, object]) -> None:
     run_page(name, read_page(name), names)
 

@@ -1,6 +1,7 @@
-"""Operators of ONNX Runtime's own domain, as its quantizer and its optimizer leave them in models.
+"""Operators of ONNX Runtime's own domain, as its quantizer and its optimizer leave them in models and passes add them.
 
-All of them are functions of their operands alone. ONNX Runtime's page of contrib operators says what each gives.
+All but attention with a cache are functions of their operands alone. ONNX Runtime's page of contrib operators says what
+each gives.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from planish.ir.ops.operator import Infer, Operator
 from planish.ir.types import DType, TensorType, Type
 
 Types = Sequence[Type | None]
+_HIDDEN, _HEADS = 3, 4
+_BEFORE_PAST = 6
 
 
 def _shape(value: Value | None) -> Shape | None:
@@ -57,6 +60,26 @@ def _product(dtype_of: int) -> Infer:
     return infer
 
 
+def _infer_multi_head_attention(node: Node) -> Sequence[Type | None]:
+    """[batch, length, hidden of the value]; of packed operands and of what was before them nothing is said."""
+    query, value = node.operand(0), node.operand(2)
+    found: list[Type | None] = [None] * len(node.results)
+    if query is None or query.dtype is None or query.shape is None or len(query.shape) != _HIDDEN:
+        return found
+    if value is None or value.shape is None:
+        return found
+    if len(value.shape) == _HIDDEN:
+        found[0] = TensorType(query.dtype, (*query.shape[:2], value.shape[2]))
+    elif len(value.shape) == _HEADS:
+        found[0] = TensorType(query.dtype, (*query.shape[:2], value.shape[1] * value.shape[3]))
+    return found
+
+
+def _keeps_nothing(node: Node) -> bool:
+    """Whether there is no cache of earlier keys and values, which the operator may write to."""
+    return len(node.operands) <= _BEFORE_PAST and len(node.results) == 1
+
+
 def _pure(_: Node) -> bool:
     return True
 
@@ -72,6 +95,7 @@ OPERATORS: dict[str, Operator] = {
     "com.microsoft::DynamicQuantizeLSTM": _entry(_infer_lstm),
     "com.microsoft::DynamicQuantizeMatMul": _entry(_product(0)),
     "com.microsoft::MatMulIntegerToFloat": _entry(_product(2)),
+    "com.microsoft::MultiHeadAttention": Operator(_infer_multi_head_attention, pure=_keeps_nothing),
     "com.microsoft::QLinearAdd": _entry(_infer_quantized_pair),
     "com.microsoft::QLinearMul": _entry(_infer_quantized_pair),
 }

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, is_positive, product, vanishes_with
+from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, product
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node, Value
 from planish.ir.ops.broadcast import broadcast
 from planish.ir.ops.control import is_inference
 from planish.ir.ops.elementwise import elements_same
 from planish.ir.ops.operator import Operator, unknown_dim, unknown_shape
+from planish.ir.ops.reshape import first_type, fold_reshape, infer_reshape, rank_of_elements
 from planish.ir.tensor import ELEMENTS, Tensor
 from planish.ir.types import Array, DType, TensorType, Type
 
@@ -40,21 +41,6 @@ def constant_ints(value: Value | None) -> tuple[int, ...] | None:
     return tensor.ints() if tensor is not None and tensor.in_memory and tensor.dtype.is_integer else None
 
 
-def _first(node: Node) -> TensorType | None:
-    operand = node.operands[0] if node.operands else None
-    return operand.tensor_type if operand is not None else None
-
-
-def _rank_of_elements(value: Value | None) -> int | None:
-    """How many elements a 1-D operand has."""
-    if value is None or value.shape is None or len(value.shape) != 1:
-        return None
-    return value.shape[0] if isinstance(value.shape[0], int) else None
-
-
-# Shape, Size
-
-
 def _shape_range(node: Node, rank: int) -> slice:
     start, end = node.attribute("start"), node.attribute("end")
     first = start if isinstance(start, int) else 0
@@ -64,7 +50,7 @@ def _shape_range(node: Node, rank: int) -> slice:
 
 
 def _infer_shape(node: Node) -> Types:
-    first = _first(node)
+    first = first_type(node)
     if first is None or first.shape is None:
         return (TensorType(DType.INT64, unknown_shape(node, 1)),)
     window = _shape_range(node, len(first.shape))
@@ -72,7 +58,7 @@ def _infer_shape(node: Node) -> Types:
 
 
 def _elements_shape(node: Node) -> tuple[Dim, ...] | None:
-    first = _first(node)
+    first = first_type(node)
     return None if first is None or first.shape is None else first.shape[_shape_range(node, len(first.shape))]
 
 
@@ -81,104 +67,11 @@ def _infer_size(_: Node) -> Types:
 
 
 def _elements_size(node: Node) -> tuple[Dim, ...] | None:
-    first = _first(node)
+    first = first_type(node)
     return None if first is None or first.shape is None else (product(first.shape),)
 
 
 # Reshape and its kin
-
-
-def _infer_reshape(node: Node) -> Types:
-    first, target = _first(node), node.operands[1]
-    dtype = first.dtype if first is not None else None
-    if dtype is None or target is None:
-        return (None,)
-    if target.elements is None:
-        rank = _rank_of_elements(target)
-        return (TensorType(dtype, None if rank is None else _partly_known(node, target, rank)),)
-    shape = first.shape if first is not None else None
-    return (TensorType(dtype, reshaped(node, shape, target.elements)),)
-
-
-def _partly_known(node: Node, target: Value, rank: int) -> Shape:
-    """The extents that a Reshape is given as numbers by some parts of a Concat, though others are not known."""
-    joined = target.producer
-    parts: list[Dim | None] = []
-    for part in joined.operands if joined is not None and joined.op == "Concat" else ():
-        count = None if part is None else _rank_of_elements(part)
-        if part is None or count is None:
-            return unknown_shape(node, rank)
-        parts += part.elements or [None] * count
-    parts = parts if len(parts) == rank else [None] * rank
-    return tuple([dim if isinstance(dim, int) and dim > 0 else unknown_dim(node) for dim in parts])
-
-
-def reshaped(node: Node, shape: Shape | None, target: Shape) -> Shape:
-    """The result shape of a Reshape: 0 copies the dim (unless allowzero), -1 takes what is left."""
-    copies = not node.get_int("allowzero")
-    dims: list[Dim] = []
-    for axis, dim in enumerate(target):
-        if dim == 0 and copies:
-            if shape is not None and axis >= len(shape):
-                raise GraphError(f"Reshape copies axis {axis} of a tensor of rank {len(shape)}", node)
-            dims.append(unknown_dim(node) if shape is None else shape[axis])
-        else:
-            dims.append(dim if is_nonnegative(dim) else -1)
-    unknown = [axis for axis, dim in enumerate(dims) if dim == -1]
-    if not unknown:
-        _check_size(node, shape, dims)
-    ambiguous = _ambiguous(shape, target, dims) if copies else set[int]()
-    if not unknown or ambiguous:
-        return tuple([unknown_dim(node) if d == -1 or axis in ambiguous else d for axis, d in enumerate(dims)])
-    if len(unknown) > 1 or target[unknown[0]] != -1:
-        return tuple([unknown_dim(node) if dim == -1 else dim for dim in dims])
-    rest = product(dim for dim in dims if dim != -1)
-    if shape is None or rest == 0:
-        dims[unknown[0]] = unknown_dim(node)
-    else:
-        total = product(shape)
-        if isinstance(total, int) and isinstance(rest, int) and total % rest:
-            raise GraphError(f"Reshape cannot arrange {total} elements as {list(target)}", node)
-        dims[unknown[0]] = floor_div(total, rest)
-    return tuple(dims)
-
-
-def _ambiguous(shape: Shape | None, target: Shape, dims: Sequence[Dim]) -> set[int]:
-    """The axes that a Reshape may take for ones to copy: those asked for by a symbol that is 0 while the operand has
-    elements there.
-
-    That goes unnoticed only where the result is as empty all the same: another dim is 0 or worked out of nothing.
-    """
-    risky = {
-        axis
-        for axis, dim in enumerate(dims)
-        if not isinstance(dim, int) and not is_positive(dim) and not _is_copy(shape, axis, dim)
-    }
-    if len(risky) == 1 and -1 not in target:
-        others = [dim for axis, dim in enumerate(dims) if axis not in risky]
-        return set() if all(is_positive(dim) for dim in others) else risky
-    return risky
-
-
-def _is_copy(shape: Shape | None, axis: int, dim: Dim) -> bool:
-    """Whether the operand has no elements on the axis whenever the dim is 0, or no such axis, which is an error."""
-    return shape is not None and (axis >= len(shape) or vanishes_with(shape[axis], dim))
-
-
-def _check_size(node: Node, shape: Shape | None, dims: Sequence[Dim]) -> None:
-    """Raise GraphError where the extents are all known and do not hold as many elements as the operand."""
-    if shape is None or not all(isinstance(dim, int) for dim in (*shape, *dims)):
-        return
-    if product(shape) != product(dims):
-        raise GraphError(f"Reshape cannot arrange {product(shape)} elements as {list(dims)}", node)
-
-
-def _fold_reshape(node: Node, arrays: Arrays) -> Sequence[Array] | None:
-    shape = node.results[0].shape
-    first = arrays[0]
-    if first is None or shape is None or not all(isinstance(dim, int) for dim in shape):
-        return None
-    return [first.reshape([dim for dim in shape if isinstance(dim, int)])]
 
 
 def _axes(node: Node, index: int) -> tuple[int, ...] | None:
@@ -186,7 +79,7 @@ def _axes(node: Node, index: int) -> tuple[int, ...] | None:
 
 
 def _infer_squeeze(node: Node) -> Types:
-    first = _first(node)
+    first = first_type(node)
     if first is None or first.shape is None:
         return (None if first is None else TensorType(first.dtype),)
     axes = _axes(node, 1)
@@ -204,7 +97,7 @@ def _infer_squeeze(node: Node) -> Types:
 
 
 def _infer_unsqueeze(node: Node) -> Types:
-    first, axes = _first(node), _axes(node, 1)
+    first, axes = first_type(node), _axes(node, 1)
     if first is None or first.shape is None or axes is None:
         return (None if first is None else TensorType(first.dtype),)
     rank = len(first.shape) + len(axes)
@@ -216,7 +109,7 @@ def _infer_unsqueeze(node: Node) -> Types:
 
 
 def _infer_flatten(node: Node) -> Types:
-    first = _first(node)
+    first = first_type(node)
     if first is None or first.shape is None:
         return (None if first is None else TensorType(first.dtype, unknown_shape(node, 2)),)
     rank, axis = len(first.shape), node.get_int("axis")
@@ -236,7 +129,7 @@ def _elements_small(node: Node) -> tuple[Dim, ...] | None:
 
 
 def _infer_transpose(node: Node) -> Types:
-    first = _first(node)
+    first = first_type(node)
     if first is None or first.shape is None:
         return (first,)
     order = node.get_ints("perm") or tuple(reversed(range(len(first.shape))))
@@ -253,11 +146,11 @@ def _fold_transpose(node: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def _infer_expand(node: Node) -> Types:
-    first, target = _first(node), node.operands[1]
+    first, target = first_type(node), node.operands[1]
     if first is None or target is None:
         return (None,)
     if first.shape is None or target.elements is None:
-        rank = _rank_of_elements(target)
+        rank = rank_of_elements(target)
         if rank is None or first.shape is None:
             return (TensorType(first.dtype),)
         return (TensorType(first.dtype, unknown_shape(node, max(rank, len(first.shape)))),)
@@ -286,7 +179,7 @@ def _fold_expand(_: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def _infer_tile(node: Node) -> Types:
-    first, repeats = _first(node), node.operands[1]
+    first, repeats = first_type(node), node.operands[1]
     if first is None or first.shape is None:
         return (first,)
     if repeats is None or repeats.elements is None:
@@ -308,7 +201,7 @@ def _infer_constant_of_shape(node: Node) -> Types:
     value, target = node.attributes.get("value"), node.operands[0]
     dtype = value.dtype if isinstance(value, Tensor) else DType.FLOAT
     if target is None or target.elements is None:
-        rank = _rank_of_elements(target)
+        rank = rank_of_elements(target)
         return (TensorType(dtype, None if rank is None else unknown_shape(node, rank)),)
     return (TensorType(dtype, _extents(node, target.elements)),)
 
@@ -365,7 +258,7 @@ def _fold_range(_: Node, arrays: Arrays) -> Sequence[Array] | None:
 
 
 def _infer_depth_to_space(node: Node) -> Types:
-    first, block = _first(node), node.get_int("blocksize")
+    first, block = first_type(node), node.get_int("blocksize")
     if first is None or first.shape is None or len(first.shape) != 4:
         return (first,)
     n, c, h, w = first.shape
@@ -373,7 +266,7 @@ def _infer_depth_to_space(node: Node) -> Types:
 
 
 def _infer_space_to_depth(node: Node) -> Types:
-    first, block = _first(node), node.get_int("blocksize")
+    first, block = first_type(node), node.get_int("blocksize")
     if first is None or first.shape is None or len(first.shape) != 4:
         return (first,)
     n, c, h, w = first.shape
@@ -381,17 +274,17 @@ def _infer_space_to_depth(node: Node) -> Types:
 
 
 def _infer_dropout(node: Node) -> Types:
-    first = _first(node)
+    first = first_type(node)
     return (first, TensorType(DType.BOOL, first.shape if first is not None else None))
 
 
 OPERATORS: dict[str, Operator] = {
     "Shape": Operator(_infer_shape, _elements_shape),
     "Size": Operator(_infer_size, _elements_size),
-    "Reshape": Operator(_infer_reshape, _elements_small, _fold_reshape, exact=True),
-    "Squeeze": Operator(_infer_squeeze, _elements_small, _fold_reshape, exact=True),
-    "Unsqueeze": Operator(_infer_unsqueeze, _elements_small, _fold_reshape, exact=True),
-    "Flatten": Operator(_infer_flatten, fold=_fold_reshape, exact=True),
+    "Reshape": Operator(infer_reshape, _elements_small, fold_reshape, exact=True),
+    "Squeeze": Operator(_infer_squeeze, _elements_small, fold_reshape, exact=True),
+    "Unsqueeze": Operator(_infer_unsqueeze, _elements_small, fold_reshape, exact=True),
+    "Flatten": Operator(_infer_flatten, fold=fold_reshape, exact=True),
     "Transpose": Operator(_infer_transpose, fold=_fold_transpose, exact=True),
     "Expand": Operator(_infer_expand, _elements_expand, _fold_expand, exact=True),
     "Tile": Operator(_infer_tile, fold=_fold_tile, exact=True),

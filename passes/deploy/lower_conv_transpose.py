@@ -58,6 +58,7 @@ def touching_windows(m: Match) -> Value | None:
 @rule(
     Op("ConvTranspose", (x, w, Maybe(b)), where=lambda node: _follows_an_activation(node) and _touches(node)),
     contract=Contract.REASSOCIATES,
+    needs="finite values, which zeros among the weights do not spread",
 )
 def touching_windows_in_a_row(m: Match) -> Value | None:
     """ConvTranspose(f(DepthToSpace(x, n)), w, b), stride k -> DepthToSpace(Conv(f(x), w', b'), n k)

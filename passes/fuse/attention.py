@@ -13,14 +13,12 @@ from planish.ir.dim import is_positive
 from planish.ir.ops.broadcast import broadcasts_to
 from planish.ir.ops.shape import normalize_axis
 from planish.ir.tensor import Tensor
-from planish.passes.fuse.factor import factor_of
-from planish.passes.fuse.heads import HEADS_FIRST, Heads, scaled_heads
+from planish.passes.fuse.heads import HEADS_FIRST, MOVES, Heads, cover, hidden_sources, scaled_heads, unscaled
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
 scores, values, shape = Var("scores"), Var("values"), Var("shape")
-_MOVES = frozenset(("Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 _REACH = 8
 _LEAST = -1e30
 """Runtimes take a row for masked whose scores are all below about -3.4e38, and give zeros for it."""
@@ -59,10 +57,10 @@ def attention(m: Match) -> Value | None:
     if found is None:
         return None
     (q, k, v), scale, mask = found
-    sources = _sources(m, (q, k, v))
+    sources = hidden_sources(m, (q, k, v))
     if sources is None:
         return m.decline("query, key and value are neither tensors of their own nor the three parts of one")
-    _cover(m, (q.source, k.source, v.source, mask))
+    cover(m, (m[scores], m[values]), (q.source, k.source, v.source, mask))
     attributes = {"q_num_heads": q.heads, "kv_num_heads": k.heads, "scale": scale}
     return m.add("Attention", (*sources, mask) if mask is not None else sources, attributes)
 
@@ -83,7 +81,7 @@ def _operands(m: Match) -> tuple[tuple[Heads, Heads, Heads], float, Value | None
     if masked is None:
         return None
     value, mask = masked
-    product_node, number = _unscaled(value)
+    product_node, number = unscaled(value)
     if product_node is None:
         return m.decline("the scores are not a scaled product that nothing else reads")
     found = [
@@ -120,7 +118,7 @@ def _is_bounded(value: Value) -> bool:
         return value.rank != 0 and _leaves_something(value.constant, rows=True)
     for _ in range(_REACH):
         node = value.producer
-        if node is None or node.op not in _MOVES or node.operands[0] is None:
+        if node is None or node.op not in MOVES or node.operands[0] is None:
             return False
         value = node.operands[0]
         if value.constant is not None:
@@ -149,49 +147,6 @@ def _widened(m: Match, mask: Value, rows: Sequence[object]) -> Value | None:
     array = m.array(mask)
     full = np.broadcast_shapes(array.shape, tuple(extents))
     return m.constant(np.ascontiguousarray(np.broadcast_to(array, full)), mask.name)
-
-
-def _unscaled(value: Value) -> tuple[Node | None, float]:
-    """The MatMul behind factors that are one number each, and their product."""
-    number = 1.0
-    for _ in range(_REACH):
-        node = value.producer
-        if node is None or not value.has_one_use:
-            break
-        if node.op == "MatMul":
-            return node, number
-        found = factor_of(node) if node.op in ("Div", "Mul") else None
-        if found is None or found[1].axis is not None:
-            break
-        value, number = found[0], number * float(found[1].values[0])
-    return None, number
-
-
-def _sources(m: Match, heads: tuple[Heads, Heads, Heads]) -> tuple[Value, ...] | None:
-    """Query, key and value with the heads in their hidden axis."""
-    if all(one.parts == 1 for one in heads):
-        return tuple([one.source for one in heads])
-    first = heads[0]
-    alike = all(one.source is first.source and one.size == first.size for one in heads)
-    if not alike or [(one.part, one.parts) for one in heads] != [(0, 3), (1, 3), (2, 3)]:
-        return None
-    extents = m.constant(np.full(3, first.heads * first.size, np.int64))
-    return m.add_node(Node("Split", (first.source, extents), {"axis": 2}, 3)).results
-
-
-def _cover(m: Match, ends: Sequence[Value | None]) -> None:
-    """Count all nodes from the picture up to the given values among those that are rewritten."""
-    covered = dict.fromkeys(m.nodes)
-    queue = [m[scores], m[values]]
-    while queue:
-        value = queue.pop()
-        node = value.producer
-        if node is None or node in covered or value in ends:
-            continue
-        covered[node] = None
-        m.cover(node)
-        operands = node.operands[:1] if node.op in _MOVES else node.operands
-        queue += [operand for operand in operands if operand is not None and operand.constant is None]
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from planish.ir import Node, Value
 from planish.ir.dim import Dim
 from planish.ir.ops.indexing import slice_bounds
 from planish.ir.ops.shape import constant_ints, normalize_axis
 from planish.passes.fuse.factor import factor_of
+from planish.passes.rewrite import Match
 
 HEADS_FIRST = (0, 2, 1, 3)
 _KEYS_LAST = (0, 2, 3, 1)
 _SWAPPED = (0, 1, 3, 2)
 _PARTS_FIRST = (2, 0, 3, 1, 4)
+_REACH = 8
+MOVES = frozenset(("Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"))
 
 
 class Heads(NamedTuple):
@@ -120,3 +125,46 @@ def _product(extents: Sequence[int]) -> Dim:
     for extent in extents:
         total *= extent
     return total
+
+
+def unscaled(value: Value) -> tuple[Node | None, float]:
+    """The MatMul behind factors that are one number each, and their product."""
+    number = 1.0
+    for _ in range(_REACH):
+        node = value.producer
+        if node is None or not value.has_one_use:
+            break
+        if node.op == "MatMul":
+            return node, number
+        found = factor_of(node) if node.op in ("Div", "Mul") else None
+        if found is None or found[1].axis is not None:
+            break
+        value, number = found[0], number * float(found[1].values[0])
+    return None, number
+
+
+def hidden_sources(m: Match, heads: tuple[Heads, Heads, Heads]) -> tuple[Value, ...] | None:
+    """Query, key and value with the heads in their hidden axis."""
+    if all(one.parts == 1 for one in heads):
+        return tuple([one.source for one in heads])
+    first = heads[0]
+    alike = all(one.source is first.source and one.size == first.size for one in heads)
+    if not alike or [(one.part, one.parts) for one in heads] != [(0, 3), (1, 3), (2, 3)]:
+        return None
+    extents = m.constant(np.full(3, first.heads * first.size, np.int64))
+    return m.add_node(Node("Split", (first.source, extents), {"axis": 2}, 3)).results
+
+
+def cover(m: Match, starts: Iterable[Value], ends: Sequence[Value | None]) -> None:
+    """Count all nodes of the picture, and those from some values up to others, among those that are rewritten."""
+    covered = dict.fromkeys(m.nodes)
+    queue = list(starts)
+    while queue:
+        value = queue.pop()
+        node = value.producer
+        if node is None or node in covered or value in ends:
+            continue
+        covered[node] = None
+        m.cover(node)
+        operands = node.operands[:1] if node.op in MOVES else node.operands
+        queue += [operand for operand in operands if operand is not None and operand.constant is None]

@@ -40,7 +40,7 @@ def pad_average_pool(m: Match) -> Value | None:
     return None if attributes is None else m.add("AveragePool", (m[x],), {**attributes, "count_include_pad": 1})
 
 
-@rule(Op("MaxPool", (pad,)), contract=Contract.REASSOCIATES)
+@rule(Op("MaxPool", (pad,)), contract=Contract.REASSOCIATES, needs="no NaN, which a maximum finds or not")
 def pad_max_pool(m: Match) -> Value | None:
     """MaxPool(Pad(x, -inf around)) -> MaxPool(x) with these pads; zeros around too, where x is never negative"""
     if len(m.root.results) > 1 and m.root.results[1].is_used:

@@ -129,10 +129,10 @@ def _through(m: Match, node: Node, spread: Spread) -> Spread | None:
     return spread if rank is not None and all(part.ndim in (0, rank) for part in spread) else None
 
 
-def _regrouped(m: Match, node: Node, spread: Spread, here: Value, there: Value | None) -> Spread | None:
+def _regrouped(m: Match, node: Node, spread: Spread, here: Value | None, there: Value | None) -> Spread | None:
     """The map on the other side of a node that keeps the elements in order, where its axis is one there, too."""
     axes = {axis for part in spread for axis, extent in enumerate(part.shape) if extent != 1}
-    if here.shape is None or there is None or there.shape is None or len(axes) != 1:
+    if here is None or here.shape is None or there is None or there.shape is None or len(axes) != 1:
         return m.decline(f"the shapes around {node.label} are not known, or the constants vary along different axes")
     (axis,) = axes
     outer, extent = product(here.shape[:axis]), here.shape[axis]

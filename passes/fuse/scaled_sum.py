@@ -34,7 +34,7 @@ product = Op("Mul", (x, gate), commutes=True)
 @rule(
     Op("Add", (x, product), commutes=True, where=_reads_a_product),
     contract=Contract.REASSOCIATES,
-    needs="products that do not overflow",
+    needs="values that are finite, and products that do not overflow",
 )
 def scaled_sum(m: Match) -> Value | None:
     """x + x * gate -> x * (gate + 1), where the gate is smaller than x, as in squeeze-and-excite"""

@@ -87,6 +87,10 @@ def log_softmax(m: Match) -> Value | None:
         nodes = (*nodes, *shifted.nodes)
     elif data is not total.value:
         return m.decline("the sum is of other data than what it is taken from")
+    elif shifted is None and not any(node.op == "ReduceLogSumExp" for node in nodes):
+        return m.decline(
+            "without the maximum taken off first the exponentials overflow where those of LogSoftmax do not"
+        )
     elif shifted is not None and _is_read_by(data, (m.root, *nodes)):
         data, nodes = shifted.x, (*nodes, *shifted.nodes)
     return m.add("LogSoftmax", (data,), {"axis": axis}) if claim(m, nodes) else None

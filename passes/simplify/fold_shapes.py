@@ -51,9 +51,9 @@ def reshape_target(m: Match) -> Value | None:
         return None
     attributes = dict(m.root.attributes)
     if attributes.pop("allowzero", 0):
+        elements = elements if 0 in elements else m.root.result.shape or elements
         if 0 in elements:
             return m.decline("the target asks for an axis without elements, which 0 would copy without allowzero")
-        elements = m.root.result.shape or elements
         if -1 in elements:
             return m.decline("what -1 stands for is not known, and with allowzero it may stand beside no elements")
     spelled = _spell(m[x].shape, elements)

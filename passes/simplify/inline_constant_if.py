@@ -10,7 +10,8 @@ from planish.ir import Value
 from planish.ir.graph import RETURN, constant
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Op
-from planish.passes.rewrite import Contract, Match, Rule, needs_copy, rule
+from planish.passes.replacing import needs_copy
+from planish.passes.rewrite import Contract, Match, Rule, rule
 
 condition = Const("condition")
 

@@ -13,7 +13,7 @@ from planish.ir.ops import schema
 from planish.ir.ops.table import is_pure
 from planish.ir.tensor import Tensor
 from planish.passes.manager import Pass
-from planish.passes.rewrite import erase_dead, merge_origins
+from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
 _SMALL = 4096

@@ -11,7 +11,7 @@ from planish.ir import DType, Graph, Node, Value
 from planish.ir.ops.forms import is_attribute
 from planish.ir.tensor import Tensor
 from planish.passes.manager import Pass
-from planish.passes.rewrite import erase_dead
+from planish.passes.replacing import erase_dead
 from planish.passes.run import Run
 
 

@@ -144,7 +144,7 @@ def reduce_stack(m: Match) -> Value | None:
     """
     node, rank = m[concat], m[concat].result.rank
     axes, dtype = reduced_axes(m.root), m.root.result.dtype
-    if rank is None or axes != [node.get_int("axis") % rank] or len(node.operands) > _PARTS:
+    if not rank or axes is None or axes != [node.get_int("axis") % rank] or len(node.operands) > _PARTS:
         return m.decline("it goes over other axes than the parts are stacked along, or there are many parts")
     if dtype is None or not (dtype.is_float or m.root.op in ("ReduceMax", "ReduceMin")):
         return m.decline("sums of integers are taken of pairs alone")

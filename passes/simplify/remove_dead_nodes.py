@@ -9,7 +9,7 @@ from typing import ClassVar
 from planish.ir import Graph, Node, Value
 from planish.ir.ops.table import is_pure
 from planish.passes.manager import Pass
-from planish.passes.rewrite import merge_origins
+from planish.passes.replacing import merge_origins
 from planish.passes.run import Run
 
 

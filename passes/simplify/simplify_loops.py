@@ -14,7 +14,8 @@ from planish.ir.infer import infer, refresh
 from planish.ir.ops.table import is_pure
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
-from planish.passes.rewrite import Contract, Match, Rule, erase_dead, rewrite, rule
+from planish.passes.replacing import erase_dead
+from planish.passes.rewrite import Contract, Match, Rule, rewrite, rule
 from planish.passes.run import Run
 from planish.passes.simplify.inline_constant_if import nameable
 

@@ -36,8 +36,12 @@ class _Entry(NamedTuple):
 COMMANDS: Mapping[str, _Entry] = {
     "optimize": _Entry("planish.runtime.cli.optimize", "run passes on a model and write the result"),
     "compare": _Entry("planish.runtime.cli.compare", "prove that two models compute the same, and time them"),
+    "evaluate": _Entry("planish.runtime.cli.evaluate", "measure how well a model does on labelled samples"),
     "explain": _Entry("planish.runtime.cli.explain", "say why a rewrite did not fire where it came closest"),
     "inspect": _Entry("planish.runtime.cli.inspect", "show operators, parameters, multiply-accumulates and interface"),
+    "lower": _Entry(
+        "planish.runtime.cli.lower", "turn a framework's model into ONNX and prove that it computes the same"
+    ),
     "passes": _Entry("planish.runtime.cli.passes", "list the passes, or describe one"),
     "zoo": _Entry("planish.runtime.cli.zoo", "list or fetch real pretrained models"),
     "demo": _Entry("planish.runtime.cli.demo", "optimize a real model, prove the result equal, print what changed"),

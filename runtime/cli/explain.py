@@ -9,9 +9,18 @@ from difflib import get_close_matches
 from planish import ir, passes
 from planish.passes import PASSES
 from planish.passes.explain import Attempt, explain, rules_of
+from planish.passes.kernels import kernels_for
 from planish.passes.run import Run
 from planish.runtime.cli.failures import CommandError
-from planish.runtime.cli.options import add_fp, add_json, add_pipeline, count, print_json
+from planish.runtime.cli.options import (
+    add_destination,
+    add_fp,
+    add_json,
+    add_pipeline,
+    count,
+    destination_of,
+    print_json,
+)
 from planish.runtime.cli.sources import locate
 from planish.runtime.progress import ProgressBar
 
@@ -20,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an ONNX file, or zoo:NAME")
     parser.add_argument("pattern", metavar="PATTERN", help="a pass or a rule, as in fuse-gelu or '*gelu*'")
     add_pipeline(parser)
+    add_destination(parser)
     add_fp(parser)
     parser.add_argument("--places", type=count, default=3, metavar="N", help="how many places to show (default: 3)")
     add_json(parser)
@@ -35,10 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"no rule of any pass is called {pattern!r}; {hint}")
     with ProgressBar() as progress:
         graph = ir.load(locate(arguments.model, progress).path)
-        records = passes.run(graph, arguments.pipeline, fp=arguments.fp)
+        target = destination_of(arguments)
+        kernels = kernels_for(target.provider, target.domains)
+        records = passes.run(graph, arguments.pipeline, fp=arguments.fp, kernels=kernels)
     wanted = {rule.name for rule in rules}
     fired = [str(rewrite) for record in records for rewrite in record.rewrites if rewrite.rule in wanted]
-    attempts = explain(graph, rules, Run(arguments.fp))[: arguments.places]
+    attempts = explain(graph, rules, Run(arguments.fp, target=kernels))[: arguments.places]
     if arguments.json:
         print_json({"fired": fired, "attempts": [_described(attempt) for attempt in attempts]})
     else:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.runtime.cli.options import add_fp, add_json, add_pipeline, count, positive, print_json
+from planish.runtime.cli.options import (
+    add_destination,
+    add_fp,
+    add_json,
+    add_pipeline,
+    count,
+    destination_of,
+    positive,
+    print_json,
+)
 from planish.runtime.cli.sources import locate
 from planish.runtime.compile import optimize
 from planish.runtime.progress import ProgressBar
@@ -18,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     where.add_argument("-o", "--output", metavar="OUT", help="the file to write; never IN itself")
     where.add_argument("--dry-run", action="store_true", help="write nothing; list the rewrites that would fire")
     add_pipeline(parser)
+    add_destination(parser)
     parser.add_argument(
         "--opset", type=positive, metavar="N", help="version of the standard operators in OUT (default: as in IN)"
     )
@@ -41,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             locate(arguments.model, progress).path,
             None if arguments.dry_run else Path(arguments.output),
             pipeline=arguments.pipeline,
+            target=destination_of(arguments),
             opset=arguments.opset,
             fp=arguments.fp,
             limit=arguments.limit,

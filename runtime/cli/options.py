@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+from planish.passes.kernels import CONTRIB
 from planish.runtime.bindings import Binding
 from planish.runtime.providers import PROVIDERS, Target
 
@@ -52,6 +53,27 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--provider",
+        choices=tuple(PROVIDERS),
+        default="cpu",
+        help="ONNX Runtime's execution provider that the result is for, which need not be here (default: cpu)",
+    )
+    parser.add_argument(
+        "--allow",
+        choices=(CONTRIB,),
+        action="append",
+        default=[],
+        metavar="DOMAIN",
+        help=f"operators that may be added besides standard ones: {CONTRIB}, which only ONNX Runtime has",
+    )
+
+
+def destination_of(arguments: argparse.Namespace) -> Target:
+    return Target(provider=arguments.provider, domains=frozenset(("", *arguments.allow)))
+
+
 def target_of(arguments: argparse.Namespace) -> Target:
     return Target(provider=arguments.provider, threads=arguments.threads)
 
@@ -81,6 +103,22 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT=LOW:HIGH",
         help="the least and the greatest value of an input, both included",
     )
+
+
+def dynamic(text: str) -> tuple[str, dict[int, str]]:
+    """`x=0:batch,2:width`."""
+    name, dims = _split(text)
+    found: dict[int, str] = {}
+    for part in dims.split(","):
+        axis, _, dim = part.partition(":")
+        if not axis.isdigit() or not dim.isidentifier():
+            raise argparse.ArgumentTypeError(f"{text!r}: {part!r} is not AXIS:NAME")
+        found[int(axis)] = dim
+    return name, found
+
+
+def dtype(text: str) -> tuple[str, str]:
+    return _split(text)
 
 
 def count(text: str) -> int:

@@ -1,4 +1,7 @@
-"""Models as they are named on the command line: a file, or `zoo:NAME`, or a zoo model's name where no such file is."""
+"""Models as they are named on the command line: a file, or `zoo:NAME`, or only that name where no such file is.
+
+The nets that ship trained with planish go by such names too.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,10 @@ class ZooModel(Protocol):
     @property
     def sha256(self) -> str: ...
     @property
+    def inputs(self) -> str: ...
+    @property
+    def is_lowered(self) -> bool: ...
+    @property
     def bindings(self) -> Sequence[_ZooBinding]: ...
     @property
     def ranges(self) -> Mapping[str, tuple[int, int]]: ...
@@ -59,6 +66,12 @@ class _Zoo(Protocol):
     ZOO: Mapping[str, ZooModel]
     ZooError: type[Exception]
     fetch: _Fetch
+
+
+class _Trained(Protocol):
+    """planish.models.trained, likewise."""
+
+    TRAINED: Mapping[str, Path]
 
 
 class Source(NamedTuple):
@@ -85,8 +98,11 @@ def fetch(name: str, progress: Progress) -> Path:
 def locate(text: str, progress: Progress) -> Source:
     """The model that `text` names. Raises CommandError for a zoo model that cannot be had."""
     name = text.removeprefix(ZOO_PREFIX)
-    if name == text and (Path(text).exists() or name not in zoo_models()):
+    shipped = cast("_Trained", import_module("planish.models.trained")).TRAINED
+    if name == text and (Path(text).exists() or name not in {*shipped, *zoo_models()}):
         return Source(Path(text))
+    if name in shipped:
+        return Source(shipped[name])
     path = fetch(name, progress)
     model = zoo_models()[name]
     known = tuple(Binding(binding.shapes, binding.fixed) for binding in model.bindings)

@@ -38,9 +38,10 @@ def _list(*, as_json: bool) -> None:
         print_json({"models": [_describe(model) for model in models]})
         return
     rows = [
-        (model.name, size(model.size), model.wheel.licence, model.wheel.requirement, model.task) for model in models
+        (model.name, size(model.size), model.wheel.licence, model.wheel.requirement, model.inputs, model.task)
+        for model in models
     ]
-    print(table(("model", "size", "licence", "from PyPI", "task"), rows, left=True))
+    print(table(("model", "size", "licence", "from PyPI", "inputs, for one", "task"), rows, left=True))
 
 
 def _describe(model: ZooModel) -> dict[str, object]:
@@ -49,6 +50,8 @@ def _describe(model: ZooModel) -> dict[str, object]:
         "task": model.task,
         "bytes": model.size,
         "sha256": model.sha256,
+        "inputs": model.inputs,
+        "lowered": model.is_lowered,
         "source": model.wheel.requirement,
         "homepage": model.wheel.homepage,
         "licence": model.wheel.licence,

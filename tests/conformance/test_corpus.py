@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir, passes
+from planish.ir import DType
 from planish.passes.run import Fp
 from planish.runtime.errors import SessionError
 from planish.runtime.session import Feed, Result, Session
 from tests.conformance.traps import Trap, kinds, traps
 from tests.equivalence import EXACT_RULES, PLAIN, differences, feeds_for, same_interface
-from tests.hostile import Kind
+from tests.hostile import Kind, Limits
 
 PIPELINES = ("simplify", "fuse", "deploy")
 _ROUNDINGS = 300
@@ -121,7 +122,7 @@ def wrong(session: Session, runs: Sequence[Run], *, exact: bool) -> Iterator[str
     for run in runs:
         if run.results is None or (run.kind != "ordinary" and not exact):
             continue
-        shapes = {name: np.shape(feed) for name, feed in run.feeds.items()}
+        shapes = {name: feed.shape for name, feed in run.feeds.items() if isinstance(feed, np.ndarray)}
         for place, (found, expected) in enumerate(zip(session.run(run.feeds), run.results, strict=True)):
             for text in differences(found, expected, None if exact else _bound):
                 yield f"output {place} of {run.kind} {shapes}: {text}"
@@ -131,5 +132,4 @@ def _bound(expected: NDArray[np.generic]) -> NDArray[np.float64]:
     """Some roundings of the largest number among the results, or of 1."""
     sizes = np.abs(expected.astype(np.float64))
     largest = np.max(sizes, where=np.isfinite(sizes), initial=1.0)
-    step = float(np.finfo(expected.dtype).eps)
-    return np.full(sizes.shape, _ROUNDINGS * step * largest)
+    return np.full(sizes.shape, _ROUNDINGS * Limits.of(DType.of(expected)).epsilon * largest)

@@ -30,7 +30,7 @@ from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableTyp
 
 from planish.ir import DType
 from tests.equivalence import Inputs
-from tests.hostile import Kind
+from tests.hostile import Kind, Limits
 
 Array = NDArray[np.generic]
 FOLDER = Path(__file__).parent / "corpus"
@@ -154,10 +154,11 @@ def _array(name: str, dtype: DType, shape: tuple[int, ...], content: str) -> Arr
 
 
 def _number(word: str, dtype: DType) -> float:
-    """`max`, `min` and `tiny` are those of the element type."""
+    """`max` is the largest of the element type, `tiny` its least normal number."""
     if word in ("true", "false"):
         return word == "true"
-    if word in ("max", "min", "tiny"):
-        limits = np.iinfo(dtype.numpy) if dtype.is_integer else np.finfo(dtype.numpy)
-        return int(getattr(limits, word)) if dtype.is_integer else float(getattr(limits, word))
+    if word == "max":
+        return (1 << (dtype.bits - dtype.name.startswith("INT"))) - 1 if dtype.is_integer else Limits.of(dtype).largest
+    if word == "tiny":
+        return Limits.of(dtype).normal
     return int(word) if dtype.is_integer else float(word)

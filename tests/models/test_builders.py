@@ -10,6 +10,7 @@ from planish.runtime.providers import Target
 
 REMOVED = {
     "tutorial-cnn": {"Shape", "Gather", "Unsqueeze", "Concat", "Dropout"},
+    "digits-cnn": {"BatchNormalization", "Shape", "Gather", "Unsqueeze", "Concat", "Dropout"},
     "residual-convnet": {"BatchNormalization"},
     "separable-convnet": {"BatchNormalization"},
     "transformer-block": {"Shape", "Unsqueeze", "Concat"},

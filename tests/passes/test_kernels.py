@@ -1,13 +1,20 @@
 """A rewrite adds no node that the target cannot run."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import ClassVar
 
 import onnxruntime
 import pytest
 
 from planish import ir, passes
-from planish.ir import DType, Node
-from planish.passes.kernels import Kernels, cpu
+from planish.ir import DType, Node, Value
+from planish.passes.explain import explain
+from planish.passes.kernels import CONTRIB, Kernels, cpu, kernels_for
+from planish.passes.pattern import Op, Var
+from planish.passes.rewrite import Contract, Match, rewrite, rule
+from planish.passes.run import Run
 from tests.equivalence import model, op_types, untouched
 from tests.passes.registered_kernels import registered
 
@@ -44,6 +51,70 @@ def test_what_ships_is_what_onnx_runtime_registers() -> None:
 )
 def test_versions_and_types(op: str, opset: int, dtypes: tuple[DType, ...], expected: bool) -> None:
     assert runs(op, opset, *dtypes) is expected
+
+
+@pytest.mark.parametrize(
+    ("op", "dtypes", "expected"),
+    [
+        ("BiasGelu", (DType.FLOAT, DType.FLOAT), True),
+        ("BiasGelu", (DType.FLOAT16, DType.FLOAT16), False),
+        ("FusedMatMul", (DType.DOUBLE, DType.DOUBLE), True),
+        ("FusedMatMul", (DType.INT32, DType.INT32), False),
+        ("QEmbedLayerNormalization", (DType.INT32,), True),
+        ("NoSuchOperator", (DType.FLOAT,), False),
+    ],
+)
+def test_kernels_of_an_allowed_domain(op: str, dtypes: tuple[DType, ...], expected: bool) -> None:
+    builder = ir.Builder()
+    values = [builder.input(f"x{place}", dtype, ("N", 4)) for place, dtype in enumerate(dtypes)]
+    node = Node(f"{CONTRIB}::{op}", values)
+    assert kernels_for("cpu", ("", CONTRIB)).runs(node, 17) is expected
+    for refused in (cpu(), kernels_for("cpu", ("",)), kernels_for("cuda", ("", CONTRIB))):
+        assert not refused.runs(node, 17)
+
+
+def test_another_provider_runs_what_the_cpu_runs() -> None:
+    builder = ir.Builder(opset=13)
+    single, half = (builder.input(name, dtype, (2, 2)) for name, dtype in (("x", DType.FLOAT), ("h", DType.FLOAT16)))
+    assert kernels_for("cuda").runs(Node("Gemm", (single, single)), 13)
+    assert not kernels_for("cuda").runs(Node("Gemm", (half, half)), 13)
+
+
+x = Var("x")
+
+
+@rule(Op("Relu", (x,)), contract=Contract.EXACT)
+def foreign(m: Match) -> Value | None:
+    """Relu(x) -> com.microsoft::FusedMatMul(x, x)"""
+    return m.add(f"{CONTRIB}::FusedMatMul", (m[x], m[x]))
+
+
+@dataclass(frozen=True)
+class MakeForeign(passes.Pass):
+    name: ClassVar[str] = "make-foreign"
+
+    def run(self, graph: ir.Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        rewrite(graph, (foreign,), run, start)
+
+
+@pytest.mark.parametrize("dtype", ["float", "float16"])
+def test_a_domain_that_is_not_allowed_is_never_added(dtype: str) -> None:
+    """Not even where the target could not run what stands there; and only what fires imports the domain."""
+    allowed = kernels_for("cpu", (CONTRIB,))
+    for kernels, fires in ((None, False), (allowed, dtype == "float")):
+        graph = ir.load(model(f"g ({dtype}[4,4] x) => ({dtype}[4,4] y) {{ y = Relu(x) }}"))
+        passes.run(graph, (MakeForeign(),), kernels=kernels)
+        assert ("FusedMatMul" in op_types(ir.emit(graph).graph)) is fires
+        assert graph.opset_imports == ({"": 17, CONTRIB: 1} if fires else {"": 17})
+
+
+def test_explaining_imports_nothing() -> None:
+    graph = ir.load(model("g (float[4,4] x) => (float[4,4] y) { y = Relu(x) }"))
+    (refused,) = explain(graph, (foreign,), Run())
+    assert refused.reason == "the target does not allow operators of com.microsoft"
+    (attempt,) = explain(graph, (foreign,), Run(target=kernels_for("cpu", (CONTRIB,))))
+    assert attempt.reason == ""
+    assert graph.opset_imports == {"": 17}
 
 
 def test_a_type_without_a_kernel_stays() -> None:

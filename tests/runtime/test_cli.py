@@ -66,6 +66,20 @@ def test_optimize_writes_the_model_and_says_what_it_did(model: Path, capsys: Cap
     assert len(ir.load("out.onnx").nodes) < len(ir.load(model).nodes)
 
 
+def test_optimize_for_a_target(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = """g (float[N,4] x) => (float[N,4] y) <float[4] b = {1, 2, 3, 4}> { c = Add(x, b)  y = Gelu(c) }"""
+    Path("model.onnx").write_bytes(
+        parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text}').SerializeToString()
+    )
+    for options, first in (([], "Sum"), (["--allow", "com.microsoft"], "Sum"), (["--provider", "cuda"], "Add")):
+        assert main(["optimize", "model.onnx", "-o", "out.onnx", *options]) == 0
+        assert [node.op for node in ir.load("out.onnx").nodes] == [first, "Gelu"]
+    capsys.readouterr()
+    assert main(["explain", "model.onnx", "lower-add", "--provider", "cuda"]) == 0
+    assert "the target is another" in capsys.readouterr().out
+
+
 def test_optimize_takes_its_options(model: Path, capsys: Capture) -> None:
     assert main(["optimize", "model.onnx", "-o", "out.onnx", "--limit", "1", "--opset", "18", "--json",
                  "--pipeline", "fuse{only=conv-*}", "--external-data", "always"]) == 0  # fmt: skip

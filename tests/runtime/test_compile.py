@@ -10,7 +10,10 @@ from planish import ir, passes, runtime
 from planish.ir import Builder, DType, Graph, GraphError
 from planish.models.builders import residual_convnet, tutorial_cnn
 from planish.passes import Instrument, PassError, PipelineError
+from planish.passes.kernels import CONTRIB
 from planish.runtime.compile import optimize
+from planish.runtime.providers import Target
+from tests.equivalence import model as text_model
 
 
 @pytest.fixture
@@ -51,6 +54,25 @@ def test_limit_keeps_the_first_rewrites(model: Path, tmp_path: Path) -> None:
         result = runtime.optimize(model, tmp_path / f"{limit}.onnx", limit=limit)
         assert result.rewrites == everything[:limit]
         assert runtime.compare(model, tmp_path / f"{limit}.onnx").equal
+
+
+ATTENTION = """g (float[N,L,8] x, float[N,1,L,L] mask) => (float[N,L,8] y) {
+    hs = Constant<value_ints = [0, 0, 2, 4]>()  ms = Constant<value_ints = [0, 0, 8]>()  a = Abs(x)  b = Exp(x)
+    r = Reshape(x, hs)  q = Transpose<perm = [0, 2, 1, 3]>(r)  s = Reshape(a, hs)  k = Transpose<perm = [0, 2, 3, 1]>(s)
+    t = Reshape(b, hs)  v = Transpose<perm = [0, 2, 1, 3]>(t)  n = MatMul(q, k)  e = Add(n, mask)
+    p = Softmax<axis = -1>(e)  o = MatMul(p, v)  m = Transpose<perm = [0, 2, 1, 3]>(o)  y = Reshape(m, ms) }"""
+
+
+def test_only_a_target_that_allows_it_gets_more_than_standard_operators(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(text_model(ATTENTION).SerializeToString())
+    for name, target in (("default", None), ("cpu", Target()), ("cuda", Target("cuda", domains=frozenset((CONTRIB,))))):
+        runtime.optimize(tmp_path / "model.onnx", tmp_path / f"{name}.onnx", target=target)
+        assert (tmp_path / f"{name}.onnx").read_bytes() == (tmp_path / "default.onnx").read_bytes()
+    result = runtime.optimize(
+        tmp_path / "model.onnx", tmp_path / "out.onnx", target=Target(domains=frozenset(("", CONTRIB)))
+    )
+    assert f"{CONTRIB}::MultiHeadAttention" in [node.op for node in result.graph.nodes]
+    assert runtime.compare(tmp_path / "model.onnx", tmp_path / "out.onnx").equal
 
 
 def test_strict_keeps_every_bit(tmp_path: Path) -> None:

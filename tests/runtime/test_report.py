@@ -12,11 +12,13 @@ import pytest
 from planish import ir, runtime
 from planish.models.builders import branching_net, residual_convnet
 from planish.runtime.agreement import CompareReport
+from planish.runtime.evaluate import Evaluation
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
 from planish.runtime.report import (
     at_work,
     compare_text,
+    evaluations_text,
     inspect_text,
     interval_text,
     latency_text,
@@ -26,7 +28,8 @@ from planish.runtime.report import (
     size,
     table,
 )
-from planish.runtime.statistics import UNKNOWN, Interval
+from planish.runtime.statistics import UNKNOWN, Estimate, Interval
+from planish.runtime.task import Metric
 
 EMPTY = CompareReport("a", "b", "equal", "", exact=False, target=Target(), bindings=(), outputs=(), runs=(), notes=(),
                       latency=None, seconds=0.0)  # fmt: skip
@@ -130,3 +133,20 @@ def test_progress_is_silent_elsewhere() -> None:
         progress("working", 0.5)
         progress("done", 1.0)
     assert stream.getvalue() == ""
+
+
+def test_evaluations_say_what_they_rest_on() -> None:
+    metrics = Metric("accuracy"), Metric("SNR", "dB", range=(-math.inf, math.inf))
+    measured = Estimate(0.9, 0.8, 0.95), Estimate(7.0, -math.inf, math.inf)
+    found = Evaluation("spoken", "m.onnx", "test", metrics, measured,
+                       samples=60, groups=12, with_nan=3, seconds=1.25, target=Target(),
+                       placement={"CPUExecutionProvider": 4}, predictions=())  # fmt: skip
+    assert evaluations_text([found]).splitlines() == [
+        "metric    provider   value     95 % interval",
+        "--------  --------  ------  ----------------",
+        "accuracy       cpu  0.9000  [0.8000, 0.9500]",
+        "SNR (dB)       cpu  7.0000            [?, ?]",
+        "",
+        "spoken: 60 samples of 12 sources in 1.2 s, 4 nodes on CPUExecutionProvider",
+        "warning: NaN in the outputs for 3 samples",
+    ]

@@ -12,6 +12,7 @@ from planish.runtime.statistics import (
     UNKNOWN,
     Interval,
     decide,
+    estimates,
     interval,
     needed,
     percentiles,
@@ -166,3 +167,86 @@ def test_stable_looks_at_the_last_blocks_alone() -> None:
     assert not stable([1.0, 1.0])
     assert not stable([1.0, 1.0, 1.04])
     assert stable([9.0, 5.0, 1.0, 1.02, 1.01])
+
+
+def mean(grades: NDArray[np.float64]) -> list[float]:
+    return [float(grades.mean())]
+
+
+def ratio(grades: NDArray[np.float64]) -> list[float]:
+    return [float(grades[:, 0].sum() / grades[:, 1].sum())]
+
+
+@pytest.mark.parametrize(("probability", "count"), [(0.9, 60), (0.5, 20)])
+def test_the_interval_of_a_share_covers_the_truth(probability: float, count: int) -> None:
+    trials, covered = 80, 0
+    for seed in range(trials):
+        right = (np.random.default_rng(seed).random(count) < probability).astype(np.float64)
+        (found,) = estimates(mean, right, [None] * count, [(0.0, 1.0)])
+        covered += found.low <= probability <= found.high
+    # 0.95 is aimed at, and the standard error of 80 trials is 2.4 %.
+    assert covered / trials >= 0.88
+    assert covered < trials
+
+
+def test_the_interval_of_grouped_samples_covers_the_truth() -> None:
+    trials, groups, each = 60, 25, 8
+    names = [str(index // each) for index in range(groups * each)]
+    covered = {"grouped": 0, "alone": 0}
+    for seed in range(trials):
+        random = np.random.default_rng(seed)
+        edits = np.repeat(random.exponential(1.0, groups), each) * random.uniform(0.5, 1.5, groups * each)
+        grades = np.stack([edits, np.full(groups * each, 10.0)], axis=1)
+        for how, labels in (("grouped", names), ("alone", [None] * len(names))):
+            (found,) = estimates(ratio, grades, labels, [(0.0, math.inf)])
+            covered[how] += found.low <= 0.1 <= found.high
+    assert covered["grouped"] / trials >= 0.85  # of a skewed distribution, in 25 draws
+    assert covered["alone"] / trials < 0.7, "what comes of one source is no new evidence"
+
+
+def test_groups_of_any_size_are_drawn_whole() -> None:
+    def sums(grades: NDArray[np.float64]) -> list[float]:
+        seen.append(tuple(sorted(grades.tolist())))
+        return [float(grades.sum())]
+
+    seen: list[tuple[float, ...]] = []
+    estimates(sums, np.asarray([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), ["a", "b", "a", "c", None, None], [(0.0, math.inf)])
+    assert seen.pop(0) == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    assert all(drawn.count(1.0) == drawn.count(3.0) for drawn in seen)
+    assert len({len(drawn) for drawn in seen}) > 1
+    assert np.mean([len(drawn) for drawn in seen]) == pytest.approx(6, rel=0.05)
+
+
+def test_an_estimate_is_the_same_every_time_and_stays_in_its_range() -> None:
+    grades = np.asarray([1.0] * 29 + [0.0])
+    once, again = (estimates(mean, grades, [None] * 30, [(0.0, 1.0)]) for _ in range(2))
+    assert once == again
+    assert once[0].high == 1.0
+    assert 0.8 < once[0].low < once[0].value
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.025 ** (1 / 50), 1.0), (0.0, 0.0, 1 - 0.025 ** (1 / 50))])
+def test_what_never_happened_in_so_many_trials_may_happen_yet(value: float, low: float, high: float) -> None:
+    (found,) = estimates(mean, np.full(50, value), [None] * 50, [(0.0, 1.0)])
+    assert (found.value, found.low, found.high) == (value, pytest.approx(low), pytest.approx(high))
+
+
+def test_a_score_that_some_samples_cannot_tell_is_told_by_the_others() -> None:
+    def where_known(grades: NDArray[np.float64]) -> list[float]:
+        return [float(grades.mean()) if grades.min() < 0.5 else math.nan, math.nan]
+
+    grades = np.asarray([0.0, 1.0, 1.0, 1.0, 1.0])
+    known, unknown = estimates(where_known, grades, [None] * 5, [(0.0, 1.0), (0.0, 1.0)])
+    assert 0.0 <= known.low < known.value == 0.8 <= known.high <= 1.0
+    assert math.isnan(unknown.value)
+    assert (unknown.low, unknown.high) == (0.0, 1.0)
+
+
+def test_an_infinite_score_and_too_few_groups_bound_nothing() -> None:
+    def infinite(grades: NDArray[np.float64]) -> list[float]:
+        return [math.inf]
+
+    (found,) = estimates(infinite, np.zeros(9), [None] * 9, [(-math.inf, math.inf)])
+    assert (found.value, found.low, found.high) == (math.inf, -math.inf, math.inf)
+    (few,) = estimates(mean, np.ones(40), [index % 3 for index in range(40)], [(0.0, 1.0)])
+    assert (few.low, few.high) == (0.0, 1.0)

@@ -53,6 +53,28 @@ def test_the_coarsest_type_counts() -> None:
     assert found.floor == pytest.approx(SAFETY * math.sqrt(found.terms) * 2.0**-24)
 
 
+def test_what_sums_over_trees_is_off_by_a_unit_of_the_sum() -> None:
+    """The leaves may cancel: a result near 0 is as far off as the largest that they can make."""
+    b = Builder(imports={"ai.onnx.ml": 3})
+    leaves = {
+        "nodes_featureids": (0, 0),
+        "nodes_modes": ("LEAF", "LEAF"),
+        "nodes_nodeids": (0, 0),
+        "nodes_treeids": (0, 1),
+        "nodes_values": (0.0, 0.0),
+        "nodes_falsenodeids": (0, 0),
+        "nodes_truenodeids": (0, 0),
+        "n_targets": 1,
+        "base_values": (-0.5,),
+        "target_ids": (0, 0, 0),
+        "target_nodeids": (0, 0, 0),
+        "target_treeids": (0, 0, 1),
+        "target_weights": (1.0, -3.0, 2.0),
+    }
+    b.output("y", b.node("ai.onnx.ml::TreeEnsembleRegressor", (b.input("x", DType.FLOAT, ("n", 1)),), leaves))
+    assert bound(b.graph(), n=1).floor == pytest.approx(SAFETY * EPS * (0.5 + 3 + 2), rel=1e-3)
+
+
 def test_symbols_are_bound() -> None:
     b = Builder()
     x = b.input("x", DType.FLOAT, ("n", "length"))

@@ -105,3 +105,11 @@ def test_what_only_moves_pixels() -> None:
 def test_half_precision() -> None:
     source = net(ONE, weights(), "N,3,4,5", "N,2,A,B", dtype=DType.FLOAT16)
     assert rewritten(source, PASS, tolerance=TERMS).op_types == ["Conv", "DepthToSpace"]
+
+
+def test_a_weight_of_two_is_kept_once() -> None:
+    two = ONE.replace("y =", "c ="), ONE.replace("y =", "d =").replace("(x,", "(e,")
+    body = "  e = Abs(x)  ".join(two) + "  y = Add(c, d)"
+    found = rewritten(net(body, weights(), "N,3,2,3", "N,2,4,6"), "deploy", tolerance=TERMS)
+    assert found.op_types.count("ConvTranspose") == 2
+    assert len([name for name in found.initializers if name.startswith("w")]) == 1

@@ -85,3 +85,17 @@ def test_indices_count_the_padding() -> None:
     text = """g (float[N,2,3,4] x) => (float[N,2,A,B] y, int64[N,2,A,B] i) <int64[8] p = {0,0,1,0,0,0,0,2}>
         { r = Relu(x)  a = Pad(r, p)  y, i = MaxPool<kernel_shape = [2, 3]>(a) }"""
     untouched(text, PASS)
+
+
+@pytest.mark.parametrize("before", ["r = Relu(x)  a = Pad(r, p)", "a = Pad(x, p, low)"])
+def test_a_window_with_gaps_may_miss_all_but_the_padding(before: str) -> None:
+    """Of one pixel, a kernel of two at a distance of two takes the padding on both sides."""
+    text = f"""g (float[1,1,1,1] x) => (float[1,1,1,1] y) <int64[8] p = {{0,0,1,1,0,0,1,1}}, float low = {{-inf}}>
+        {{ {before}  y = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(a) }}"""
+    untouched(text, PASS)
+
+
+def test_the_least_integer_is_its_own_magnitude() -> None:
+    text = """g (int8[1,1,3,3] x) => (int8[1,1,4,4] y) <int64[8] p = {0,0,1,1,0,0,1,1}>
+        { r = Abs(x)  a = Pad(r, p)  y = MaxPool<kernel_shape = [2, 2]>(a) }"""
+    untouched(text, PASS)

@@ -182,6 +182,8 @@ def test_a_reshape_whose_zero_means_nothing_is_copied() -> None:
 def test_an_axis_without_elements_is_not_a_copied_one() -> None:
     body = "s = Shape(x)  n = Gather(s, first)  t = Concat<axis = 0>(n, none)  y = Reshape<allowzero = 1>(x, t)"
     untouched(shaped(body, "N,0", "N,0", constants=AXES + ", int64[1] none = {0}"), PASS)
+    rest = body.replace("(n, none)", "(n, four, rest)")
+    untouched(shaped(rest, "N,0", "N,4,0", constants=AXES + ", int64[1] rest = {-1}"), PASS)
 
 
 def test_a_size_divided_exactly() -> None:
@@ -278,3 +280,27 @@ def test_constants_of_shape_count() -> None:
     assert found.op_types == ["Tile"]
     values: Array = next(iter(found.initializers.values()))
     np.testing.assert_array_equal(values, [3, 3, 3])
+
+
+@pytest.mark.parametrize("given", ["4,N", "N,M,3"])
+def test_an_extent_of_zero_is_taken_for_one_to_copy(given: str) -> None:
+    """Reshape to (N, -1) copies an axis where N is 0, so that its last extent is not what it is otherwise."""
+    extent = "n = Gather(s, second)" if given == "4,N" else "a = Gather(s, first)  b = Gather(s, second)  n = Mul(a, b)"
+    text = (
+        f"g (float[{given}] x) => (int64[1] y)"
+        " <int64[1] first = {0}, int64[1] second = {1}, int64[1] minus = {-1}> {"
+        f" s = Shape(x)  {extent}  t = Concat<axis = 0>(n, minus)  r = Reshape(x, t)  q = Shape(r)"
+        " y = Gather(q, second) }"
+    )
+    for pipeline in (PASS, "simplify"):
+        fold(text, pipeline, refusals=True)
+
+
+@pytest.mark.parametrize("nodes", ["t = Add(n, c)  y = Less(t, n)", "t = Mul(n, c)  m = Mul(t, c)  y = Less(m, n)"])
+@pytest.mark.parametrize(("dtype", "large"), [("int32", 2**31 - 2), ("int64", 2**63 - 2)])
+def test_what_wraps_around_is_not_known(nodes: str, dtype: str, large: int) -> None:
+    text = (
+        f"g (float[N,2] x) => (bool[1] y) <{dtype}[1] c = {{{large}}}, int64[1] first = {{0}}> {{"
+        f" s = Shape(x)  g = Gather(s, first)  n = Cast<to = {6 if dtype == 'int32' else 7}>(g)  {nodes} }}"
+    )
+    fold(text)

@@ -370,3 +370,15 @@ def test_parts_of_a_concat_without_elements_go(inputs: str, axis: int, left: str
 @pytest.mark.parametrize("inputs", ["float[N,3] x, float[N,M] p", "float[0,3] x, float[N,3] p"])
 def test_parts_of_a_concat_that_may_have_elements_stay(inputs: str) -> None:
     untouched(f"g ({inputs}) => (float[A,B] y) {{ a = Neg(x)  b = Concat<axis = 1>(a, p)  y = Neg(b) }}", PASS)
+
+
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool", "LpPool"])
+def test_a_window_larger_than_its_axis(pool: str) -> None:
+    """Of one element ONNX Runtime makes one window of two, where half of one is none."""
+    text = (
+        "g (float[1,1,N] x) => (float[1,1,P] y) <int64[1] two = {2}>"
+        f" {{ a = {pool}<kernel_shape = [2], strides = [2]>(x)"
+        "  s = Shape(x)  n = Gather(s, two)  h = Div(n, two)  y = Expand(a, h) }"
+    )
+    inputs = Inputs(bindings=[{"N": extent} for extent in (1, 2, 3, 5)], kinds=("ordinary",))
+    assert "Expand" in rewritten(text, f"fold-shapes,{PASS}", inputs=inputs).op_types

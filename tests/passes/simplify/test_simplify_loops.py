@@ -312,3 +312,14 @@ def test_what_only_an_unread_output_was_made_of_goes_too() -> None:
     )
     assert found.rules == ["unread-results", "unread-results"]
     assert found.op_types == ["Scan", "Abs", "Loop", "Identity", "Abs"]
+
+
+def test_one_constant_under_two_names() -> None:
+    """Both results are of their own, so that a second run finds nothing to do."""
+    text = loop(
+        f"{GO}  w = Neg(u)  u2 = Neg(v)", "float[N] w, float[N] u2", "y, z", trips="t", carried="c, c",
+        constants="int64 t = {0}, float[2] c = {1, 2}", returned="float[2] y, float[2] z",
+        inputs="float[N] v, float[N] u",
+    )  # fmt: skip
+    assert rewritten(text, EXACT).op_types == []
+    rewritten(text, "simplify")

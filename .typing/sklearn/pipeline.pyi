@@ -1,0 +1,3 @@
+from sklearn.base import BaseEstimator
+
+def make_pipeline(*steps: BaseEstimator) -> BaseEstimator: ...

@@ -1,0 +1,6 @@
+from sklearn.base import BaseEstimator
+
+class OneHotEncoder(BaseEstimator):
+    def __init__(self, *, handle_unknown: str) -> None: ...
+
+class StandardScaler(BaseEstimator): ...

@@ -1,0 +1,3 @@
+from sklearn.base import BaseEstimator
+
+def check_is_fitted(estimator: BaseEstimator) -> None: ...

@@ -1,0 +1,3 @@
+from tensorflow import Tensor
+
+def eigvals(x: Tensor) -> Tensor: ...

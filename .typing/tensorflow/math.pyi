@@ -1,0 +1,3 @@
+from tensorflow import Tensor
+
+def real(x: Tensor) -> Tensor: ...

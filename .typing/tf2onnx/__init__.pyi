@@ -1,0 +1,1 @@
+from tf2onnx import convert as convert

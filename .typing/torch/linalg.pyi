@@ -1,0 +1,3 @@
+from torch import Tensor
+
+def eigvals(x: Tensor) -> Tensor: ...
