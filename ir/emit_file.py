@@ -174,10 +174,10 @@ class _Writer:
             proto.data_type = int(tensor.dtype)
             proto.dims.extend(tensor.shape)
         proto.data_location = TensorProto.EXTERNAL
-        place = {"location": self.location, "offset": str(offset), "length": str(tensor.nbytes)}
-        kept = [entry for entry in proto.external_data if entry.key not in place]
+        found = {"location": self.location, "offset": str(offset), "length": str(tensor.nbytes)}
+        kept = [entry for entry in proto.external_data if entry.key not in found]
         del proto.external_data[:]
-        for key, value in place.items():
+        for key, value in found.items():
             proto.external_data.add(key=key, value=value)
         proto.external_data.extend(kept)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from planish.ir import Graph, GraphError, Node, Value
 from planish.ir.ops.forms import lower_form, lowest_opset, write_as_operand
-from planish.ir.ops.schema import STANDARD_DOMAINS, parse_key
+from planish.ir.ops.schema import STANDARD_DOMAINS, is_function, parse_key, since
 from planish.passes.kernels import Kernels
 
 _NEVER = 1 << 30
@@ -63,7 +63,11 @@ class Opsets:
         return ""
 
     def _raise(self, graph: Graph, opset: int) -> bool:
-        """Write the graph in a newer opset, if each node has a form there, and a kernel where it has one now."""
+        """Write the graph in a newer opset, if each node has a form there, and a kernel where it has one now.
+
+        A runtime may run a function of types without a kernel by its body, but not where a newer opset has other
+        versions of the operators in that.
+        """
         before = graph.opset_imports[""]
         operands: list[Value | None] = []
         try:
@@ -71,7 +75,9 @@ class Opsets:
                 if parse_key(node.op).domain:
                     continue
                 operands += lower_form(node, opset).operands
-                if not self.kernels.runs(node, opset) and self.kernels.runs(node, before):
+                if self.kernels.runs(node, opset):
+                    continue
+                if self.kernels.runs(node, before) or is_function(node.op, since(node.op, opset)):
                     return False
         except GraphError:
             return False

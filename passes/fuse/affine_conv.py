@@ -10,7 +10,7 @@ import numpy as np
 
 from planish.ir import Node, Value
 from planish.passes.fuse.affine import Affine, batch_norm_map, pads_with_zeros, scaled, shifted
-from planish.passes.fuse.paths import Spread, after, arithmetic, clone, is_passable, spread_of
+from planish.passes.fuse.paths import REACH, Spread, after, arithmetic, clone, is_passable, spread_of
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Const, Maybe, Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
@@ -25,9 +25,19 @@ def _may_be_mapped(node: Node) -> bool:
     return producer is not None and (producer.op in _ARITHMETIC or is_passable(producer))
 
 
+class _Root(Op):
+    """The picture of a convolution, before which the rule walks up to the arithmetic."""
+
+    __slots__ = ()
+
+    @property
+    def depth(self) -> int:
+        return REACH + 2
+
+
 x, w, b = Var("x"), Const("w"), Const("b")
-conv = Op("Conv", (x, w, Maybe(b)), where=_may_be_mapped)
-conv_transpose = Op("ConvTranspose", (x, w, Maybe(b)), where=_may_be_mapped)
+conv = _Root("Conv", (x, w, Maybe(b)), where=_may_be_mapped)
+conv_transpose = _Root("ConvTranspose", (x, w, Maybe(b)), where=_may_be_mapped)
 
 
 @rule(conv, contract=Contract.REASSOCIATES, needs=_FINITE)
@@ -75,7 +85,7 @@ def _stripped(m: Match, channels: int, rank: int) -> tuple[Value, Affine] | None
     shape = m[x].shape
     if shape is None or len(shape) != rank or shape[1] != channels:
         return m.decline("rank or channels of what the convolution reads are not known")
-    found = _strip(m, m[x], m.root)
+    found = _strip(m, m[x], m.root, REACH)
     if found is None:
         return None
     affine = found[1].channels(channels)
@@ -86,8 +96,8 @@ def _stripped(m: Match, channels: int, rank: int) -> tuple[Value, Affine] | None
     return found[0], affine
 
 
-def _strip(m: Match, value: Value, reader: Node) -> tuple[Value, Spread] | None:
-    """The value without the map that it ends in, and that map."""
+def _strip(m: Match, value: Value, reader: Node, left: int) -> tuple[Value, Spread] | None:
+    """The value without the map that it ends in, past at most `left` nodes, and that map."""
     node = value.producer
     if node is None or value.index or node.graph is not reader.graph:
         return None
@@ -99,7 +109,9 @@ def _strip(m: Match, value: Value, reader: Node) -> tuple[Value, Spread] | None:
         return found
     if not is_passable(node) or not value.has_one_use or node.operands[0] is None:
         return m.decline(f"no arithmetic with a constant makes {value}, or it has other readers")
-    inner = _strip(m, node.operands[0], node)
+    if not left:
+        return m.decline(f"no arithmetic makes {value} within {REACH} nodes")
+    inner = _strip(m, node.operands[0], node, left - 1)
     spread = None if inner is None else after(m, node, inner[1])
     return None if inner is None or spread is None else (clone(m, node, inner[0]), spread)
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from planish.ir import Node, Value
 from planish.passes.fuse.affine import absorb_into_conv, absorb_into_conv_transpose
-from planish.passes.fuse.paths import Spread, arithmetic, before, clone, is_passable
+from planish.passes.fuse.paths import REACH, Spread, arithmetic, before, clone, is_passable
+from planish.passes.fuse.walk import Root
 from planish.passes.manager import RulePass
-from planish.passes.pattern import Op
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
 _ABSORBERS = {"Conv": absorb_into_conv, "ConvTranspose": absorb_into_conv_transpose}
@@ -22,18 +22,18 @@ def _may_reach_a_convolution(node: Node) -> bool:
     return producer is not None and (producer.op in _ABSORBERS or is_passable(producer))
 
 
-arithmetic_node = Op(("Add", "Sub", "Mul", "Div", "Neg"), where=_may_reach_a_convolution)
+arithmetic_node = Root(("Add", "Sub", "Mul", "Div", "Neg"), reach=REACH + 2, where=_may_reach_a_convolution)
 
 
 @rule(arithmetic_node, contract=Contract.REASSOCIATES, needs="results of the convolution that do not overflow")
 def conv_affine(m: Match) -> Value | None:
     """f(Conv(x, w, b)) * s + t -> f(Conv(x, w * s, b * s + t)), through nodes that let scale and shift through"""
     found = arithmetic(m, m.root)
-    return None if found is None else _absorb(m, *found, m.root)
+    return None if found is None else _absorb(m, *found, m.root, REACH)
 
 
-def _absorb(m: Match, value: Value, spread: Spread, reader: Node) -> Value | None:
-    """The mapped value, made by changing what made it."""
+def _absorb(m: Match, value: Value, spread: Spread, reader: Node, left: int) -> Value | None:
+    """The mapped value, made by changing what made it, past at most `left` nodes."""
     node = value.producer
     if node is None or node.graph is not reader.graph or (node.op not in _ABSORBERS and not is_passable(node)):
         return m.decline(f"no convolution makes {value}")
@@ -46,8 +46,10 @@ def _absorb(m: Match, value: Value, spread: Spread, reader: Node) -> Value | Non
             return m.decline("the constant is neither one number nor one a channel, or the weight is computed")
         m.cover(node)
         return _ABSORBERS[node.op](m, node, affine)
+    if not left:
+        return m.decline(f"no convolution makes {value} within {REACH} nodes")
     inner, source = before(m, node, spread), node.operands[0]
-    mapped = None if inner is None or source is None else _absorb(m, source, inner, node)
+    mapped = None if inner is None or source is None else _absorb(m, source, inner, node, left - 1)
     return None if mapped is None else clone(m, node, mapped)
 
 

@@ -14,6 +14,8 @@ from planish.passes.fuse.affine import Affine
 from planish.passes.rewrite import Match
 
 Numbers = NDArray[np.float64]
+REACH = 8
+"""Nodes in a row that a map may pass, so that a change that far away gives a rule a new chance."""
 _REGROUPING = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
 

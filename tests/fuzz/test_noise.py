@@ -7,7 +7,7 @@ import pytest
 
 from planish.ir import DType
 from tests.equivalence import Feeds, model, run
-from tests.fuzz.noise import Noise, allowed
+from tests.fuzz.noise import Noise, allowed, allowed_to_kernels
 from tests.hostile import Limits
 
 RUNS = 64
@@ -51,3 +51,24 @@ def test_zero_stays_zero() -> None:
 def test_near_one_a_logarithm_is_off_by_the_last_bit_of_one() -> None:
     found = steps_allowed("o = Div(x, y) l = Log(o) z = Identity(l)", DType.DOUBLE)
     assert all(4 <= bound <= 200 for bound in found)
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Swish"])
+def test_a_kernel_is_off_by_the_last_bit_of_one(op: str) -> None:
+    """Also where another model has no such kernel."""
+    proto = model(f"agraph (float[4] x) => (float[4] z) {{ s = {op}(x) z = Neg(s) }}", opset=24)
+    feeds: Feeds = {"x": np.array([-12.0, -3.0, 0.0, 5.0], np.float32)}
+    bounds = allowed_to_kernels(proto, feeds, run(proto, feeds), RUNS)[0]
+    assert bounds is not None
+    sizes = np.abs(feeds["x"]) if op == "Swish" else np.ones(4)
+    assert np.all(bounds <= 200 * Limits.of(DType.FLOAT).epsilon * np.maximum(sizes, 1e-3))
+    assert bounds[0] >= 4 * Limits.of(DType.FLOAT).epsilon
+
+
+def test_other_kernels_are_off_by_their_results() -> None:
+    proto = model("agraph (float[4] x) => (float[4] z) { s = Exp(x) z = Neg(s) }", opset=21)
+    feeds: Feeds = {"x": np.array([-12.0, -3.0, 0.0, 5.0], np.float32)}
+    plain = run(proto, feeds)
+    bounds = allowed_to_kernels(proto, feeds, plain, RUNS)[0]
+    assert bounds is not None
+    assert np.all(bounds <= 20 * Limits.of(DType.FLOAT).epsilon * np.abs(np.asarray(plain[0], np.float64)))
