@@ -66,7 +66,7 @@ def least_ir_version(imports: Mapping[str, int]) -> int:
     return helper.find_min_ir_version_for(opsets, ignore_unknown=True)
 
 
-def write_inline(tensor: Tensor, proto: TensorProto, _place: int | None = None) -> None:
+def write_inline(tensor: Tensor, proto: TensorProto, _index: int | None = None) -> None:
     """Fill `proto` (its name apart) with the tensor, weights inside."""
     describe(tensor, proto)
     if isinstance(tensor, ProtoTensor) and tensor.apart is None:
