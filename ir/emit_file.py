@@ -157,13 +157,13 @@ class _Writer:
         self._file: BinaryIO | None = None
         self._written: dict[object, int] = {}
 
-    def __call__(self, tensor: Tensor, proto: TensorProto, place: int | None) -> None:
+    def __call__(self, tensor: Tensor, proto: TensorProto, index: int | None) -> None:
         if not self.outside(tensor):
-            if place is None or not _may_wait(tensor):
+            if index is None or not _may_wait(tensor):
                 write_inline(tensor, proto)
                 return
             describe(tensor, proto)
-            self.apart[place] = tensor
+            self.apart[index] = tensor
             return
         offset = self._written.get(tensor.identity)
         if offset is None:
