@@ -186,8 +186,11 @@ class Names:
 def _is_as_loaded(graph: Graph) -> bool:
     if not isinstance(graph.source, onnx.GraphProto) or len(graph) != len(graph.source.node):
         return False
+    here = {tuple(proto.output) for proto in graph.source.node}
     for node in graph.nodes:
         if not isinstance(node.source, Source) or node.source.operands is not node.operands:
+            return False
+        if tuple(node.source.proto.output) not in here:  # as many came from a nested graph as went
             return False
         if not all(map(_is_as_loaded, node.graphs)):
             return False

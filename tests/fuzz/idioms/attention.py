@@ -116,4 +116,4 @@ def _angles(w: Writer, x: Value, length: int, half: int) -> tuple[Value, Value]:
     return w.node("Unsqueeze", cosine, w.ints(1)), w.node("Unsqueeze", sine, w.ints(w.choose((1, -3))))
 
 
-ATTENTION: Idioms = {attention: ("fuse-attention",), rotary: ("fuse-rotary-embedding",)}
+ATTENTION: Idioms = {attention: ("fuse-attention", "fuse-multi-head-attention"), rotary: ("fuse-rotary-embedding",)}

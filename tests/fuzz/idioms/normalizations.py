@@ -8,6 +8,7 @@ from planish.ir import DType, Value
 from tests.fuzz.idioms.spelling import (
     Idioms,
     affine,
+    fellow,
     floats,
     inverse,
     mean,
@@ -182,7 +183,21 @@ def log_softmax(w: Writer) -> None:
         w.make("Sub", data, total)
 
 
+def added_first(w: Writer) -> None:
+    """A sum before Gelu or LayerNormalization: with one axis, of one shape, or of another."""
+    x = w.pick(FLOAT, least=2, most=4)
+    size = known(x, -1)
+    other = w.weight(*w.choose(((size,), (1, size), (1,)))) if w.often(50) else fellow(w, x)
+    y = swapped(w, "Add", x, other)
+    if w.often(50):
+        w.make("Gelu", y, attributes={"approximate": w.choose(("none", "tanh"))})
+        return
+    bias = (w.weight(size),) if w.often(60) else ()
+    w.make("LayerNormalization", y, w.weight(size), *bias, attributes={"axis": -1})
+
+
 NORMALIZATIONS: Idioms = {
+    added_first: ("lower-add",),
     layer_norm: ("fuse-layer-norm",),
     distributed_layer_norm: ("fuse-layer-norm",),
     cast_norm: ("fuse-layer-norm", "fuse-rms-norm"),

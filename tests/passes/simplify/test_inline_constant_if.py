@@ -201,3 +201,15 @@ def test_constants_come_out_the_same() -> None:
     )
     (constant,) = (node for node in found.after.graph.node if node.op_type == "Constant")
     assert np.frombuffer(constant.attribute[0].t.raw_data or b"", np.float32).tolist() in ([2.5], [])
+
+
+def test_names_that_the_branch_shares_with_another() -> None:
+    """As many nodes move out as go: the model is no less another one, in which both cannot be of one name."""
+    text = """g (float[N] x, bool c) => (float[N] y, float[N] z) {
+        k = Constant<value = bool {1}>()
+        y = If(k) <then_branch = t () => (float[N] p) { a = Abs(x)  p = Neg(x) },
+                   else_branch = e () => (float[N] q) { q = Abs(x) }>
+        z = If(c) <then_branch = u () => (float[N] r) { a = Abs(x)  r = Exp(a) },
+                   else_branch = v () => (float[N] s) { s = Abs(x) }>
+    }"""
+    assert len(rewritten(text, PASS).nodes) == 3
