@@ -157,13 +157,13 @@ class _Writer:
         self._file: BinaryIO | None = None
         self._written: dict[object, int] = {}
 
-    def __call__(self, tensor: Tensor, proto: TensorProto, place: int | None) -> None:
+    def __call__(self, tensor: Tensor, proto: TensorProto, index: int | None) -> None:
         if not self.outside(tensor):
-            if place is None or not _may_wait(tensor):
+            if index is None or not _may_wait(tensor):
                 write_inline(tensor, proto)
                 return
             describe(tensor, proto)
-            self.apart[place] = tensor
+            self.apart[index] = tensor
             return
         offset = self._written.get(tensor.identity)
         if offset is None:
@@ -174,10 +174,10 @@ class _Writer:
             proto.data_type = int(tensor.dtype)
             proto.dims.extend(tensor.shape)
         proto.data_location = TensorProto.EXTERNAL
-        place = {"location": self.location, "offset": str(offset), "length": str(tensor.nbytes)}
-        kept = [entry for entry in proto.external_data if entry.key not in place]
+        found = {"location": self.location, "offset": str(offset), "length": str(tensor.nbytes)}
+        kept = [entry for entry in proto.external_data if entry.key not in found]
         del proto.external_data[:]
-        for key, value in place.items():
+        for key, value in found.items():
             proto.external_data.add(key=key, value=value)
         proto.external_data.extend(kept)
 

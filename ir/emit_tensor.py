@@ -23,7 +23,7 @@ def inline_size(tensor: Tensor) -> int:
     return tensor.nbytes
 
 
-def write_inline(tensor: Tensor, proto: TensorProto, _place: int | None = None) -> None:
+def write_inline(tensor: Tensor, proto: TensorProto, _index: int | None = None) -> None:
     """Fill `proto` (its name apart) with the tensor, weights inside."""
     describe(tensor, proto)
     if isinstance(tensor, ProtoTensor) and tensor.apart is None:

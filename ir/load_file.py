@@ -42,7 +42,7 @@ def _read(path: Path) -> memoryview:
     if size < _HUGE_PAGE:  # pipes, too
         return memoryview(path.read_bytes())
     with path.open("rb", buffering=0) as file:
-        view, done = memoryview(np.empty(size, np.uint8)), 0
+        view, done = np.empty(size, np.uint8).data, 0
         while done < size and (count := file.readinto(view[done:])):
             done += count
     return view[:done].toreadonly()

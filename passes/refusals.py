@@ -55,3 +55,11 @@ def read_again(before: Reading) -> None:
         for index, operand in enumerate(operands):
             if reader.graph is not None:
                 reader.graph.set_operand(reader, index, operand)
+
+
+def forget_unread(values: Iterable[Value]) -> None:
+    """Take constants that nothing came to read out of the nested graphs that were to give them back."""
+    for value in values:
+        if value.producer is None and value.graph is not None and value.graph.owner is not None and not value.is_used:
+            value.graph.erase(value)
+            value.graph = None

@@ -21,7 +21,7 @@ from planish.passes.errors import PassError
 from planish.passes.halves import moves_rounding
 from planish.passes.opset import Opsets
 from planish.passes.pattern import Bindings, Op
-from planish.passes.refusals import forget_what_is_gone, leading_to, read_again, reading
+from planish.passes.refusals import forget_unread, forget_what_is_gone, leading_to, read_again, reading
 from planish.passes.replacing import erase_dead, keep_in_nested, merge_origins, needs_copy
 from planish.passes.run import Run
 
@@ -259,6 +259,7 @@ class _Driver:
             affected = self.substitute(match, pairs)
             if len(match.graph.refused) > refused and not match.root.graphs:
                 read_again(before)
+                forget_unread([new for _, new in pairs])
                 match.fires = False
                 match.reason = "a nested graph could not run then, and runtimes refuse it even where it never runs"
             else:

@@ -123,7 +123,7 @@ def _path(m: Match) -> list[Node] | None:
         node = value.producer
         found.insert(0, node)
         if node.op == "DepthToSpace":
-            return found if node.get_str("mode") == "CRD" or m[w].shape[0] == 1 else None
+            return found if node.get_str("mode") == "CRD" or len(m.array(m[w])) == 1 else None
         if node.op not in _ACTIVATIONS or node.graph is not m.graph:
             return None
         value = node.operands[0]

@@ -40,6 +40,16 @@ def test_what_a_branch_reads_of_the_graph_around_it() -> None:
     untouched(branch("a = Squeeze(z, zero)", before), "fold-constants")
 
 
+def test_a_constant_that_a_branch_gives_back() -> None:
+    found = rewritten(
+        branch("s = Cast<to = 7>(f)  z = ConstantOfShape(s)  q = Add(z, seven)  a = Neg(f)"),
+        "fold-constants",
+        inputs=NEVER,
+    )
+    (node,) = found.after.graph.node
+    assert all(len(attribute.g.initializer) < 2 for attribute in node.attribute)
+
+
 def test_a_branch_that_can_run_is_folded() -> None:
     found = rewritten(branch("s = Cast<to = 7>(f)  a = ConstantOfShape(s)"), "simplify", inputs=NEVER)
     assert "Cast" not in found.op_types
