@@ -52,8 +52,10 @@ EVERY_PASS = ",".join(passes.PASSES)
 _APPROXIMATE_STEP = 1e-3
 _FEW, _MANY = 6, 64
 _AGAIN = 3
-_BUFFERS = "Shape mismatch attempting to re-use buffer"
-"""ONNX Runtime reduces an empty tensor to another shape than it announced, and may then fail on its own memory plan."""
+_OWN_FAULTS = ("Shape mismatch attempting to re-use buffer", "Trying to get a TensorSeq, but got: (null)")
+"""Words of ONNX Runtime where it fails by itself: it reduces an empty tensor to another shape than it announced, and
+then fails on its own memory plan; or it takes out a Cast of a Cast that only a nested graph reads.
+"""
 
 
 class WrongError(AssertionError):
@@ -231,7 +233,7 @@ def disagreement(original: Original, after: onnx.ModelProto, rules: set[str], pi
         try:
             found = session.run(feeds)
         except SessionError as error:
-            if _BUFFERS in str(error):
+            if any(words in str(error) for words in _OWN_FAULTS):
                 continue
             raise
         wrong = _wrong(found, expected, [None] * len(expected))

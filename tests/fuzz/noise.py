@@ -74,9 +74,14 @@ class Noise:
     def _spell_out(self, node: Node) -> None:
         """A node as ONNX Runtime works it out, where that takes a newer opset, or steps that noise does not reach."""
         operands = [operand for operand in node.operands if operand is not None]
-        if node.graph is None or node.op not in ("InstanceNormalization", "Swish") or operands[0].dtype not in _FLOATS:
+        spelled = {
+            "InstanceNormalization": self._instance_norm,
+            "RMSNormalization": self._rms_norm,
+            "Swish": self._swish,
+        }
+        if node.graph is None or node.op not in spelled or operands[0].dtype not in _FLOATS:
             return
-        made = self._swish(node, operands[0]) if node.op == "Swish" else self._instance_norm(node, *operands)
+        made = spelled[node.op](node, *operands)
         if made is not None:
             node.graph.replace_all_uses_with(node.result, made)
             node.graph.erase(node)
@@ -86,6 +91,16 @@ class Noise:
         factor = _number(node.get_float("alpha"), x.dtype or DType.FLOAT)
         gate = self._add(node, "Sigmoid", (self._add(node, "Mul", (x, factor)),))
         return self._add(node, "Mul", (x, gate))
+
+    def _rms_norm(self, node: Node, x: Value, weight: Value) -> Value | None:
+        """x / sqrt(mean(x * x) + epsilon) * weight"""
+        if x.rank is None:
+            return None
+        axes = _numbers(range(node.get_int("axis") % x.rank, x.rank))
+        squares = self._add(node, "ReduceMean", (self._add(node, "Mul", (x, x)), axes))
+        epsilon = _number(node.get_float("epsilon"), x.dtype or DType.FLOAT)
+        deviation = self._add(node, "Sqrt", (self._add(node, "Add", (squares, epsilon)),))
+        return self._add(node, "Mul", (self._add(node, "Div", (x, deviation)), weight))
 
     def _instance_norm(self, node: Node, x: Value, weight: Value, bias: Value) -> Value | None:
         """x * s + (bias - mean * s), s = weight / sqrt(variance + epsilon): terms that cancel where x is all alike."""
