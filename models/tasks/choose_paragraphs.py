@@ -2,10 +2,11 @@
 
     python -m planish.models.tasks.choose_paragraphs models/tasks/paragraphs.json
 
-The texts are those that `help()` shows, of which every Python has another edition: what 3.11.7 has made the file that
-ships.
+The texts are the topics of `help()` and the docstrings of the standard library's modules, their classes and functions.
+Every Python has another edition: what 3.11.7 has made the file that ships.
 """
 
+import ast
 import json
 import os
 import pydoc_data.topics
@@ -21,9 +22,10 @@ _SENTENCES = range(3, 12)
 _QUERY_WORDS = range(8, 36)
 _LEAST_PROSE = 0.9
 """The share of letters, spaces and the marks of prose."""
-_PER_TOPIC = 20
+_PER_TOPIC = 5
+_OWNER = "Python Software Foundation"
 _END = re.compile(r"(?<=[a-z)\"][.!?]) (?=[A-Z])")
-_NO_PROSE = re.compile(r"[^A-Za-z ,.;:()'’“”\"*-]")
+_NO_PROSE = re.compile(r"[^A-Za-z ,.;:()'\"*-]")
 
 
 def paragraphs(topics: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -60,8 +62,22 @@ def _query(sentences: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     (target,) = arguments
-    found = {"licence": _licence(), "paragraphs": list(paragraphs(pydoc_data.topics.topics))}
+    found = {"licence": _licence(), "paragraphs": list(paragraphs(_texts()))}
     Path(target).write_text(json.dumps(found, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _texts() -> dict[str, str]:
+    """By topic or module; without modules that say of anybody else that they hold the copyright."""
+    found = dict(pydoc_data.topics.topics)
+    for path in Path(os.__file__).parent.glob("*.py"):
+        code = path.read_text(encoding="utf-8")
+        if any(_OWNER not in line for line in code.splitlines() if "copyright" in line.lower()):
+            continue
+        tree = ast.parse(code)
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        docstrings = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, documented))
+        found[f"module {path.stem}"] = "\n\n".join(text for text in docstrings if text)
+    return found
 
 
 def _licence() -> str:

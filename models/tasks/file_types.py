@@ -20,7 +20,9 @@ FORMATS: Mapping[str, Callable[[Generator], bytes]] = {
 }
 
 _SEED = 20_261_130
-_FILES: Mapping[Split, range] = {"calibration": range(4), "test": range(4, 12)}
+_CALIBRATION_STEP = 5
+"""Every fifth format is for calibration."""
+_FILES = 10
 """Of each format."""
 _BLOCK, _TAKEN, _PADDING = 4096, 1024, 256
 
@@ -45,15 +47,16 @@ _OUTPUT_LABELS = {"randombytes": "unknown", "randomtxt": "txt"}
 
 
 class FileTypes(Task[str, str]):
-    """A sample's group is its format: files of one format are right or wrong together."""
+    """A sample's group is its format, and no format is in both splits."""
 
     name = "file-types"
     model = "zoo:magika"
     metrics = (Metric("accuracy"),)
 
     def samples(self, split: Split) -> Sequence[Sample[str]]:
-        chosen = [(label, place) for place in _FILES[split] for label in FORMATS]
-        return Samples(len(chosen), lambda index: _sample(*chosen[index]))
+        kept = set(tuple(FORMATS)[::_CALIBRATION_STEP])
+        labels = [label for label in FORMATS if (label in kept) == (split == "calibration")]
+        return Samples(_FILES * len(labels), lambda index: _sample(labels[index % len(labels)], index // len(labels)))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> str:
         """The likeliest class, however likely: what magika calls its mode best-guess."""
