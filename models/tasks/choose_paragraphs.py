@@ -56,7 +56,8 @@ def _query(sentences: Sequence[str]) -> str:
     prose = 1 - len(_NO_PROSE.findall(text)) / len(text)
     if len(text.split()) not in _WORDS or len(sentences) not in _SENTENCES or prose < _LEAST_PROSE:
         return ""
-    fitting = [sentence for sentence in sentences[1:] if len(sentence.split()) in _QUERY_WORDS]
+    whole = [sentence for sentence in sentences[1:] if sentence.endswith((".", "!", "?", ".)"))]
+    fitting = [sentence for sentence in whole if len(sentence.split()) in _QUERY_WORDS]
     return max(fitting, key=len, default="")
 
 

@@ -62,21 +62,21 @@ def json_object(random: Generator) -> bytes:
 
 
 def json_lines(random: Generator) -> bytes:
-    names = words(random, 4, 4)
+    names = ["id", "name", "date", words(random, 1, 1)[0]]
     rows = [dict(zip(names, _record(random), strict=True)) for _ in range(between(random, 4, 30))]
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
 def yaml(random: Generator) -> bytes:
     lines = ["---"] if between(random, 0, 1) else [f"# {sentence(random)}"]
-    for name in words(random, 3, 8):
+    for name in dict.fromkeys(words(random, 3, 8)):
         kind = between(random, 0, 3)
         if kind == 0:
             lines.append(f"{name}: {json.dumps(_value(random, 0))}")
         elif kind == 1:
             lines += [f"{name}:", *(f"  - {word}" for word in words(random, 2, 5))]
         elif kind == 2:
-            lines += [f"{name}:", *(f"  {word}: {number(random, 3)}" for word in words(random, 2, 5))]
+            lines += [f"{name}:", *(f"  {word}: {number(random, 3)}" for word in dict.fromkeys(words(random, 2, 5)))]
         else:
             lines += [f"{name}: |", f"  {sentence(random)}", f"  {sentence(random)}"]
     return "\n".join(lines).encode()
@@ -84,14 +84,16 @@ def yaml(random: Generator) -> bytes:
 
 def _sections(random: Generator, line: Callable[[str], str]) -> bytes:
     lines: list[str] = [f"# {sentence(random)}", ""] if between(random, 0, 1) else []
-    for name in words(random, 3, 6):
-        lines += [f"[{name}]", *(line(word) for word in words(random, 2, 6)), ""]
+    for name in dict.fromkeys(words(random, 3, 6)):
+        lines += [f"[{name}]", *(line(word) for word in dict.fromkeys(words(random, 2, 6))), ""]
     return "\n".join(lines).encode()
 
 
 def toml(random: Generator) -> bytes:
     def line(name: str) -> str:
-        value = choose(random, ("true", number(random, 3), f'"{sentence(random)}"', json.dumps(words(random, 2, 4))))
+        value = choose(
+            random, ("true", str(between(random, 0, 999)), f'"{sentence(random)}"', json.dumps(words(random, 2, 4)))
+        )
         return f"{name} = {value}"
 
     return _sections(random, line)
