@@ -290,11 +290,14 @@ def _leb(value: int) -> bytes:
     return bytes([low | 0x80]) + _leb(rest) if rest else bytes([low])
 
 
+Bencode = dict[str, "Bencode"] | str | bytes | int
+
+
 def torrent(random: Generator) -> bytes:
     """A metainfo file of BitTorrent (BEP 3), in bencoding."""
     name, host = words(random, 2, 2)
     pieces = between(random, 5, 80)
-    info = {
+    info: dict[str, Bencode] = {
         "length": pieces * 262_144 - between(random, 0, 99_999),
         "name": f"{name}.iso",
         "piece length": 262_144,
@@ -303,12 +306,12 @@ def torrent(random: Generator) -> bytes:
     return _bencoded({"announce": f"http://{host}.org/announce", "creation date": _MADE_SECONDS, "info": info})
 
 
-def _bencoded(value: object) -> bytes:
+def _bencoded(value: Bencode) -> bytes:
     if isinstance(value, dict):
         return b"d" + b"".join(_bencoded(part) for item in value.items() for part in item) + b"e"
     if isinstance(value, int):
         return f"i{value}e".encode()
-    raw = value if isinstance(value, bytes) else str(value).encode()
+    raw = value if isinstance(value, bytes) else value.encode()
     return f"{len(raw)}:".encode() + raw
 
 

@@ -3,6 +3,7 @@
 The labels are that model's outputs, so a damaged model loses what the damage costs, whatever the pictures show.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ _VIEWS = 24
 _REFERENCE = "efficientnet-lite0"
 _RESOLUTION = 2.0**-24
 """Of single precision: noise is never taken for less than this share of the signal, so that no ratio is infinite."""
-_MOST = -20 * np.log10(_RESOLUTION)
+_MOST = -20 * math.log10(_RESOLUTION)
 
 Logits = tuple[float, ...]
 
@@ -34,7 +35,7 @@ class NaturalImages(Task[Logits, Logits]):
     model = f"zoo:{_REFERENCE}"
     metrics = (
         Metric("top-1 agreement"),
-        Metric("SNR of the logits", "dB", range=(-np.inf, _MOST)),
+        Metric("SNR of the logits", "dB", range=(-math.inf, _MOST)),
     )
 
     def samples(self, split: Split) -> Sequence[Sample[Logits]]:
@@ -52,7 +53,7 @@ class NaturalImages(Task[Logits, Logits]):
 
     def score(self, grades: Floats) -> Sequence[float]:
         agree, signal, noise = grades.sum(axis=0)
-        return [float(agree / len(grades)), float(-10 * np.log10(max(noise / signal, _RESOLUTION**2)))]
+        return [float(agree / len(grades)), -10 * math.log10(max(noise / signal, _RESOLUTION**2))]
 
     def reference(self) -> Path:
         try:

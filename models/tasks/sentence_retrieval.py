@@ -68,26 +68,23 @@ class SentenceRetrieval(Task[Vectors, Vectors]):
     def grade(self, predictions: Sequence[Vectors], labels: Sequence[Vectors]) -> Floats:
         """By query: whether its paragraph is the nearest, 1 / its rank, and the cosine of both vectors to the label's.
 
-        A paragraph that is as near as the right one ranks before it.
+        A paragraph that is as near as the right one ranks before it, and so does one of which nothing is known, as NaN.
         """
         queries = _unit([prediction.query for prediction in predictions])
         paragraphs = _unit([prediction.paragraph for prediction in predictions])
         row = {prediction.place: row for row, prediction in enumerate(predictions)}
         nearness = queries @ paragraphs.T
         right = nearness[np.arange(len(labels)), [row[label.place] for label in labels]]
-        ranks = (nearness >= right[:, None]).sum(axis=1)
-        alike = [
-            (made * _unit([getattr(label, name) for label in labels])).sum(axis=1)
-            for made, name in ((queries, "query"), (paragraphs, "paragraph"))
-        ]
-        return np.stack([ranks == 1, 1 / ranks, sum(alike) / 2], axis=1)
+        ranks = (~(nearness < right[:, None])).sum(axis=1)
+        cosines = (queries * _unit([label.query for label in labels])).sum(axis=1)
+        cosines += (paragraphs * _unit([label.paragraph for label in labels])).sum(axis=1)
+        return np.stack([ranks == 1, 1 / ranks, cosines / 2], axis=1)
 
     def reference(self) -> Path:
-        with_reason = f"task {self.name!r} is measured against zoo:{_REFERENCE}"
         try:
             return fetch(_REFERENCE)
         except ZooError as error:
-            raise TaskError(f"{with_reason}: {error}") from error
+            raise TaskError(f"task {self.name!r} is measured against zoo:{_REFERENCE}: {error}") from error
 
 
 def _vector(run: Run, text: str) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,13 @@ def test_the_answer_is_the_labels_place_and_the_cosine_is_to_its_vectors() -> No
 def test_vectors_of_nothing_are_near_to_nothing() -> None:
     made = [Vectors((0.0, 0.0), (0.0, 0.0), 0), Vectors(EAST, EAST, 1)]
     assert grades(made, made) == [[0, 1 / 2, 0], [1, 1, pytest.approx(1)]]
+
+
+def test_what_is_nan_finds_nothing_and_is_found_by_nothing() -> None:
+    nan = (math.nan, 0.0)
+    whole = [Vectors(EAST, EAST, 0), Vectors(NORTH, NORTH, 1), Vectors(WEST, WEST, 2)]
+    made = [Vectors(nan, EAST, 0), Vectors(NORTH, nan, 1), whole[2]]
+    assert [row[:2] for row in grades(made, whole)] == [[0, 1 / 3], [0, 1 / 3], [0, 1 / 2]]
 
 
 def test_a_query_is_one_sentence_that_no_paragraph_holds() -> None:
