@@ -7,7 +7,7 @@ of Numerical Algorithms, chapter 3), and so are products, quotients and what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from planish import ir
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import Attribute, constant
+from planish.ir.infer import infer
 from planish.ir.tensor import ArrayTensor
 from planish.runtime.errors import SessionError
 from planish.runtime.session import Feed, Result, Session
@@ -52,13 +53,16 @@ class Noise:
     def __init__(self, proto: onnx.ModelProto, step: float | None = None, *, of_kernels: bool = False) -> None:
         """step: how far each operand is off; by default a few steps of its last bit.
 
-        of_kernels: only what comes from an operator that is good to the last bit of 1 is off, and by that.
+        of_kernels: only what comes from an operator that is good to the last bit of 1 is off, and by that, and what a
+        kernel with sums that may cancel works out inside.
         """
         self._of_kernels = of_kernels
+        self._inside: set[Node] = set()
+        """Nodes that stand for steps inside of a kernel."""
         graph = ir.load(proto)
         graph.opset_imports[""] = min(graph.opset_imports[""], _OPSET)
         self._seed = 0
-        for node in [node for node in graph.walk() if node.op == "Swish"]:
+        for node in list(graph.walk()):
             self._spell_out(node)
         for node in list(graph.walk()):
             if node.op not in _AS_GIVEN:
@@ -68,34 +72,63 @@ class Noise:
         self._session = Session(ir.emit(graph).SerializeToString(), PLAIN)
 
     def _spell_out(self, node: Node) -> None:
-        """Swish(x) -> x * Sigmoid(alpha * x), as runtimes work it out, for an opset that has no Swish."""
-        operand = node.operands[0]
-        assert operand is not None
-        assert node.graph is not None
-        factor = _number(node.get_float("alpha"), operand.dtype or DType.FLOAT)
-        gate = self._add(node, "Sigmoid", (self._add(node, "Mul", (operand, factor)),))
-        node.graph.replace_all_uses_with(node.result, self._add(node, "Mul", (operand, gate)))
-        node.graph.erase(node)
+        """A node as ONNX Runtime works it out, where that takes a newer opset, or steps that noise does not reach."""
+        operands = [operand for operand in node.operands if operand is not None]
+        if node.graph is None or node.op not in ("InstanceNormalization", "Swish") or operands[0].dtype not in _FLOATS:
+            return
+        made = self._swish(node, operands[0]) if node.op == "Swish" else self._instance_norm(node, *operands)
+        if made is not None:
+            node.graph.replace_all_uses_with(node.result, made)
+            node.graph.erase(node)
+
+    def _swish(self, node: Node, x: Value) -> Value:
+        """x * Sigmoid(alpha * x)"""
+        factor = _number(node.get_float("alpha"), x.dtype or DType.FLOAT)
+        gate = self._add(node, "Sigmoid", (self._add(node, "Mul", (x, factor)),))
+        return self._add(node, "Mul", (x, gate))
+
+    def _instance_norm(self, node: Node, x: Value, weight: Value, bias: Value) -> Value | None:
+        """x * s + (bias - mean * s), s = weight / sqrt(variance + epsilon): terms that cancel where x is all alike."""
+        if x.rank is None or x.rank <= 2:
+            return None
+        axes = _numbers(range(2, x.rank))
+        weight, bias = (self._add(node, "Unsqueeze", (part, _numbers(range(1, x.rank - 1)))) for part in (weight, bias))
+        mean = self._add(node, "ReduceMean", (x, axes))
+        off = self._add(node, "Sub", (x, mean))
+        variance = self._add(node, "ReduceMean", (self._add(node, "Mul", (off, off)), axes))
+        epsilon = _number(node.get_float("epsilon"), x.dtype or DType.FLOAT)
+        deviation = self._add(node, "Sqrt", (self._add(node, "Add", (variance, epsilon)),))
+        scale = self._add(node, "Div", (weight, deviation))
+        parts = [self._add(node, "Mul", (value, scale)) for value in (mean, x)]
+        shift = self._add(node, "Sub", (bias, parts[0]))
+        made = self._add(node, "Add", (parts[1], shift))
+        self._inside.update(value.producer for value in (shift, made) if value.producer is not None)
+        return made
 
     def _disturb(self, node: Node, step: float | None) -> None:
         for position, operand in enumerate(node.operands):
             if operand is not None and node.graph is not None and operand.dtype in _FLOATS:
-                node.graph.set_operand(node, position, self._off(node, operand, step))
+                whole = not self._of_kernels or node in self._inside
+                off = self._off(node, operand, step) if whole else self._off_by_kernel(node, operand)
+                node.graph.set_operand(node, position, off)
+
+    def _off_by_kernel(self, node: Node, operand: Value) -> Value:
+        if operand.producer is None or operand.producer.op not in _AROUND_ONE:
+            return operand
+        epsilon = Limits.of(operand.dtype or DType.FLOAT).epsilon
+        return self._add(node, "Add", (operand, self._noise(node, operand, _STEPS * epsilon)))
 
     def _off(self, node: Node, operand: Value, step: float | None) -> Value:
         """operand * (1 + noise) + (noise of the least numbers, by its sign, so that 0 stays 0)"""
         dtype = operand.dtype or DType.FLOAT
         limits = Limits.of(dtype)
         off = _STEPS * limits.epsilon if step is None else step
-        around_one = operand.producer is not None and operand.producer.op in _AROUND_ONE
-        if self._of_kernels:
-            return self._add(node, "Add", (operand, self._noise(node, operand, off))) if around_one else operand
         factor = self._add(node, "Add", (self._noise(node, operand, off), _number(1.0, dtype)))
         scaled = self._add(node, "Mul", (operand, factor))
         sign = self._add(node, "Sign", (operand,))
         least = self._noise(node, operand, _STEPS * limits.subnormal)
         moved = self._add(node, "Add", (scaled, self._add(node, "Mul", (sign, least))))
-        if around_one:
+        if operand.producer is not None and operand.producer.op in _AROUND_ONE:
             moved = self._add(node, "Add", (moved, self._noise(node, operand, off)))
         return moved
 
@@ -116,7 +149,7 @@ class Noise:
         new = Node(op, operands, attributes)
         assert node.graph is not None
         node.graph.insert(new, before=node)
-        new.result.type = operands[0].type
+        infer(new)
         return new.result
 
     def runs(self, feeds: Mapping[str, Feed], count: int) -> Iterator[list[Result]]:
@@ -131,6 +164,10 @@ class Noise:
 def _number(number: float, dtype: DType) -> Value:
     """A constant of no axes."""
     return constant(ArrayTensor(np.array(number, dtype.numpy)))
+
+
+def _numbers(axes: Iterable[int]) -> Value:
+    return constant(ArrayTensor(np.array(list(axes), np.int64)))
 
 
 def _bodies(graph: Graph) -> Iterator[Graph]:

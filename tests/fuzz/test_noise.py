@@ -72,3 +72,18 @@ def test_other_kernels_are_off_by_their_results() -> None:
     bounds = allowed_to_kernels(proto, feeds, plain, RUNS)[0]
     assert bounds is not None
     assert np.all(bounds <= 20 * Limits.of(DType.FLOAT).epsilon * np.abs(np.asarray(plain[0], np.float64)))
+
+
+def test_a_normalization_of_what_is_all_alike_is_off_by_its_terms() -> None:
+    """It takes a bias that is small beside the mean over the deviation, and adds the product of both again."""
+    proto = model(
+        """agraph (float[1,1,4] x) => (float[1,1,4] z) <float[1] w = {2.5}, float[1] b = {1}>
+        { z = InstanceNormalization(x, w, b) }""",
+        opset=21,
+    )
+    feeds: Feeds = {"x": np.full((1, 1, 4), 2.5, np.float32)}
+    bounds = allowed_to_kernels(proto, feeds, run(proto, feeds), RUNS)[0]
+    assert bounds is not None
+    term = 2.5 * 2.5 / np.sqrt(1e-5)
+    assert np.all(bounds >= term * Limits.of(DType.FLOAT).epsilon)
+    assert np.all(bounds <= 200 * term * Limits.of(DType.FLOAT).epsilon)
