@@ -29,7 +29,10 @@ LIBRARIES = {
     "ml_dtypes": ("*",),
     "networkx": ("*",),
     "joblib": ("runtime/shards.py",),
-    "PIL": ("models/tasks/line_pictures.py", "models/zoo/images.py"),
+    "PIL": (
+        *("models/tasks/binary_files.py", "models/tasks/line_pictures.py", "models/tasks/photographs.py"),
+        "models/zoo/images.py",
+    ),
     "font_caladea": ("models/tasks/line_pictures.py",),
     "font_lato": ("models/tasks/line_pictures.py",),
     "onnx": PROTOBUF,

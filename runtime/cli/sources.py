@@ -1,7 +1,4 @@
-"""Models as they are named on the command line: a file, or `zoo:NAME`, or only that name where no such file is.
-
-The nets that ship trained with planish go by such names too.
-"""
+"""Models as they are named on the command line: a file, or `zoo:NAME`, or only that name where no such file is."""
 
 from __future__ import annotations
 
@@ -68,12 +65,6 @@ class _Zoo(Protocol):
     fetch: _Fetch
 
 
-class _Trained(Protocol):
-    """planish.models.trained, likewise."""
-
-    TRAINED: Mapping[str, Path]
-
-
 class Source(NamedTuple):
     """A model's file, and the inputs that it is known to accept."""
 
@@ -98,11 +89,8 @@ def fetch(name: str, progress: Progress) -> Path:
 def locate(text: str, progress: Progress) -> Source:
     """The model that `text` names. Raises CommandError for a zoo model that cannot be had."""
     name = text.removeprefix(ZOO_PREFIX)
-    shipped = cast("_Trained", import_module("planish.models.trained")).TRAINED
-    if name == text and (Path(text).exists() or name not in {*shipped, *zoo_models()}):
+    if name == text and (Path(text).exists() or name not in zoo_models()):
         return Source(Path(text))
-    if name in shipped:
-        return Source(shipped[name])
     path = fetch(name, progress)
     model = zoo_models()[name]
     known = tuple(Binding(binding.shapes, binding.fixed) for binding in model.bindings)

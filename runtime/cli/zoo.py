@@ -41,7 +41,7 @@ def _list(*, as_json: bool) -> None:
         (model.name, size(model.size), model.wheel.licence, model.wheel.requirement, model.inputs, model.task)
         for model in models
     ]
-    print(table(("model", "size", "licence", "from PyPI", "inputs, for one", "task"), rows, left=True))
+    print(table(("model", "size", "licence", "package", "inputs, for one", "task"), rows, left=True))
 
 
 def _describe(model: ZooModel) -> dict[str, object]:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -253,6 +254,17 @@ def test_the_zoo_is_light_to_import() -> None:
 def test_the_registry_is_consistent() -> None:
     assert [ZOO[name].name for name in REAL] == list(REAL)
     assert len({ZOO[name].sha256 for name in REAL}) == len({ZOO[name].member for name in REAL}) == len(REAL)
+
+
+def test_a_model_that_ships_needs_no_cache_and_no_download(tmp_path: Path) -> None:
+    index, model = Index(), ZOO["digits-cnn"]
+    path = fetch("digits-cnn", cache=tmp_path / "absent", download=index)
+    assert path == model.shipped
+    assert (path.stat().st_size, sha256(path.read_bytes())) == (model.size, model.sha256)
+    assert index.asked == []
+    assert not list(tmp_path.iterdir())
+    assert Path("planish", *path.parts[-3:]).as_posix() == model.member
+    assert model.wheel.requirement == f"planish=={version('planish')}"
 
 
 @pytest.fixture(scope="module")

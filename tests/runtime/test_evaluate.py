@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -25,10 +22,9 @@ from planish.models.tasks.digits import Digits
 from planish.models.trained import TRAINED
 from planish.runtime.errors import SessionError, TaskError
 from planish.runtime.evaluate import Evaluation, evaluate
-from planish.runtime.progress import silent
 from planish.runtime.providers import Target
 from planish.runtime.session import Feed
-from planish.runtime.shards import ModelFile, session, spread
+from planish.runtime.shards import ModelFile
 from planish.runtime.task import Floats, Metric, Run, Sample, Samples, Split, Task
 
 DIGITS = TRAINED["digits-cnn"]
@@ -253,16 +249,6 @@ def test_a_file_that_is_written_anew_is_opened_anew(model: Path) -> None:
     assert evaluate(model, Positive()).predictions != before.predictions
 
 
-def test_a_file_that_changes_during_the_work_is_refused(model: Path) -> None:
-    file = ModelFile.of(model, ())
-    save(model, "net (float[2] x) => (float[1] y) { s = ReduceSum (x) y = Neg (s) }")
-    with pytest.raises(SessionError, match="has changed since the work on it began"):
-        session(file, Target(threads=1))
-    model.unlink()
-    with pytest.raises(SessionError, match=r"a worker cannot read .*sum\.onnx: No such file"):
-        session(file, Target(threads=1))
-
-
 def test_the_hash_is_of_external_data_too(tmp_path: Path, bits: Task[object, object]) -> None:
     graph = ir.load(DIGITS)
     ir.save(graph, tmp_path / "net.onnx", external_data="always")
@@ -275,36 +261,6 @@ def test_the_hash_is_of_external_data_too(tmp_path: Path, bits: Task[object, obj
     data.write_bytes(content)
     assert ModelFile.of(tmp_path / "net.onnx", (data,)).sha256 != before.sha256
     assert evaluate(tmp_path / "net.onnx", bits, limit=9).predictions != expected.predictions
-
-
-def test_shards_come_back_in_order_and_progress_is_told() -> None:
-    told: list[float] = []
-
-    def note(what: str, part: float) -> None:
-        assert what == "counting"
-        told.append(part)
-
-    shards = spread(list[int], range(1000), jobs=None, progress=note, what="counting")
-    assert [index for shard in shards for index in shard] == list(range(1000))
-    assert 32 < len(shards) <= 64
-    assert len(told) == len(shards)
-    assert told == sorted(told)
-    assert told[0] == 0.0
-    assert spread(list[int], range(3), jobs=None, progress=note, what="counting") == [[0], [1], [2]]
-
-
-def test_a_process_that_dies_is_said() -> None:
-    lock = threading.Lock()
-
-    def die(indices: Sequence[int]) -> None:
-        os._exit(len(indices))
-
-    def hold(indices: Sequence[int]) -> bool:
-        return lock.locked() or bool(indices)
-
-    for work in (die, partial(hold)):
-        with pytest.raises(SessionError, match="counting: a process died at the work, or could not take it: "):
-            spread(work, range(4), jobs=2, progress=silent, what="counting")
 
 
 MISFITS: Sequence[tuple[Positive, str]] = (
