@@ -11,7 +11,6 @@ from planish.ir import Graph
 from planish.passes.contrib.multi_head_attention import FuseMultiHeadAttention
 from planish.passes.deploy.lower_add import LowerAdd
 from planish.passes.deploy.lower_conv_transpose import LowerConvTranspose
-from planish.passes.deploy.lower_depth_to_space import LowerDepthToSpace
 from planish.passes.deploy.lower_upsampled_conv import LowerUpsampledConv
 from planish.passes.errors import PassError, PipelineError
 from planish.passes.fuse.affine_conv import FuseAffineConv
@@ -138,7 +137,6 @@ PASSES: Mapping[str, type[Pass]] = {
     "lower-add": LowerAdd,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
-    "lower-depth-to-space": LowerDepthToSpace,
     "lower-upsampled-conv": LowerUpsampledConv,
     "merge-arithmetic": MergeArithmetic,
     "merge-bounds": MergeBounds,
@@ -234,7 +232,6 @@ _LOWERED = (
     FuseMultiHeadAttention(),
     LowerConvTranspose(),
     LowerUpsampledConv(),
-    LowerDepthToSpace(),
     LowerAdd(),
     MergeDuplicateConstants(),
     RemoveDeadNodes(),

@@ -16,7 +16,10 @@ ORDERS = 20
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
-@pytest.mark.parametrize("name", sorted(ZOO))
+MODELS = [pytest.param(name, marks=[pytest.mark.lowering] if ZOO[name].is_lowered else []) for name in sorted(ZOO)]
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_every_order_reaches_the_same_size(name: str) -> None:
     try:
         path: Path = fetch(name)

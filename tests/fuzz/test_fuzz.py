@@ -120,7 +120,7 @@ def test_a_wrong_rule_is_found_and_shrunk(wrong: Rule, monkeypatch: pytest.Monke
     monkeypatch.setattr(passes, "PASSES", {**passes.PASSES, "wrong": Wrong})
     found: list[onnx.ModelProto] = []
 
-    @seed(1)
+    @seed(2)  # of models that ONNX Runtime survives as they come
     @settings(max_examples=3000, database=None, phases=GENERATE, suppress_health_check=PATIENCE)
     @given(fuzzed())
     def search(case: Fuzzed) -> None:

@@ -142,7 +142,7 @@ IMAGES: Idioms = {
     scale_and_shift: ("fuse-scale-shift", "fuse-affine-conv", "fuse-conv-affine", "fuse-conv-transpose-bn"),
     upsampled: ("lower-conv-transpose",),
     enlarged: ("lower-upsampled-conv",),
-    shuffled: ("lower-conv-transpose", "lower-depth-to-space"),
+    shuffled: ("lower-conv-transpose",),
     resized: ("remove-noops",),
     affine_around: ("fuse-affine-conv", "fuse-conv-affine"),
 }

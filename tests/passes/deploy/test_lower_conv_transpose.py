@@ -111,5 +111,5 @@ def test_a_weight_of_two_is_kept_once() -> None:
     two = ONE.replace("y =", "c ="), ONE.replace("y =", "d =").replace("(x,", "(e,")
     body = "  e = Abs(x)  ".join(two) + "  y = Add(c, d)"
     found = rewritten(net(body, weights(), "N,3,2,3", "N,2,4,6"), "deploy", tolerance=TERMS)
-    assert found.op_types.count("ConvTranspose") == 2
+    assert found.op_types.count("DepthToSpace") == 2
     assert len([name for name in found.initializers if name.startswith("w")]) == 1
