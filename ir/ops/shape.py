@@ -9,6 +9,7 @@ import numpy as np
 from planish.ir.dim import Dim, Shape, ceil_div, floor_div, is_nonnegative, product
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node, Value
+from planish.ir.ops import forms
 from planish.ir.ops.broadcast import broadcast
 from planish.ir.ops.control import is_inference
 from planish.ir.ops.elementwise import elements_same
@@ -278,7 +279,14 @@ def _infer_dropout(node: Node) -> Types:
     return (first, TensorType(DType.BOOL, first.shape if first is not None else None))
 
 
+def _infer_constant(node: Node) -> Types:
+    name, value = next(iter(node.attributes.items()), ("", 0))
+    tensor = value if isinstance(value, Tensor) else forms.constant_tensor(name, value)
+    return (None if tensor is None else TensorType(tensor.dtype, tensor.shape),)
+
+
 OPERATORS: dict[str, Operator] = {
+    "Constant": Operator(_infer_constant),
     "Shape": Operator(_infer_shape, _elements_shape),
     "Size": Operator(_infer_size, _elements_size),
     "Reshape": Operator(infer_reshape, _elements_small, fold_reshape, exact=True),

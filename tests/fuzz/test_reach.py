@@ -20,9 +20,6 @@ RULES: Mapping[str, frozenset[str]] = {
 }
 UNREACHED: Mapping[str, str] = {
     "fuse-multi-head-attention/multi-head-attention": "needs a target that allows com.microsoft, which none does here",
-    "merge-reductions/reduce-stack": "no idiom lays its picture down yet",
-    "remove-expands/expand-for-broadcast-rounding": "no idiom lays its picture down yet",
-    "remove-expands/gather-for-broadcast": "no idiom lays its picture down yet",
 }
 """Rules, as pass/rule, that no model here makes fire, and why."""
 BATCH, MOST_BATCHES = 60, 40

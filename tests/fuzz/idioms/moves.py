@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from planish.ir import DType, Value
-from tests.fuzz.idioms.spelling import Idioms, swapped
+from tests.fuzz.idioms.spelling import Idioms, fellow, swapped
 from tests.fuzz.layouts import END, one_reshape
 from tests.fuzz.operators import axis_of, extent, is_known, known, rank_of
 from tests.fuzz.writer import FLOAT, FLOATS, NUMBERS, SkipError, Writer, dtype_of
@@ -272,6 +272,19 @@ def reductions(w: Writer) -> None:
         w.make(op, x, w.ints() if w.often(50) else None, attributes={**keep, "noop_with_empty_axes": 1})
 
 
+def stacked(w: Writer) -> None:
+    """A reduction over the axis along which values of one type are stacked, or over one beside it."""
+    x = w.pick((*FLOATS[:2], DType.INT64), most=_MOST_RANK - 1)
+    others = [fellow(w, x) for _ in range(w.number(0, 2))]
+    axis = w.number(0, rank_of(x))
+    written = axis - rank_of(x) - 1 if w.often(30) else axis
+    parts = [w.node("Unsqueeze", part, w.ints(written)) for part in (x, *others)]
+    stack = w.node("Concat", *parts, attributes={"axis": written})
+    op = w.choose(("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean"))
+    over = axis if w.often(85) else w.number(0, rank_of(x))
+    w.make(op, stack, w.ints(over), attributes={"keepdims": int(w.often(50))})
+
+
 def stretched(w: Writer) -> None:
     """Expands of Expands, and before what broadcasts anyway."""
     x = w.pick(FLOAT, most=_MOST_RANK)
@@ -281,6 +294,26 @@ def stretched(w: Writer) -> None:
     if w.often(60):
         y = swapped(w, w.choose(("Add", "Mul")), y, w.pick(FLOAT))
     w.keep(y)
+
+
+def one_repeated(w: Writer) -> None:
+    """One number, expanded or gathered again and again to the extents of what it is combined with."""
+    x = w.pick((*FLOATS[:2], DType.INT64), least=1, most=_MOST_RANK, test=_all_known)
+    dims, dtype, rank = [known(x, axis) for axis in range(rank_of(x))], dtype_of(x), rank_of(x)
+    if w.often(50):
+        one = w.node("ReduceMax", x) if w.often(50) else w.any_constant((1,) * w.number(0, rank), dtype)
+        repeated = w.node("Expand", one, w.ints(*dims))
+    else:
+        indices = np.full(dims, w.choose((1, 0, -1)))
+        if indices.size and w.often(10):
+            indices.flat[0] = 0
+        repeated = w.node("Gather", w.any_constant((3,), dtype), w.fixed(indices))
+    op = w.choose(("Mul", "Add", "Max", "Min", *(("Pow",) if dtype.is_float else ())))
+    w.make(op, *((repeated, x) if w.often(50) else (x, repeated)))
+
+
+def _all_known(value: Value) -> bool:
+    return all(isinstance(dim, int) for dim in value.shape or ())
 
 
 def padded_again(w: Writer) -> None:
@@ -318,8 +351,10 @@ MOVES: Idioms = {
     joined: ("merge-concats", "merge-slices", "remove-noops"),
     gathered: ("merge-gathers", "remove-noops"),
     some_extents: ("merge-gathers", "fold-shapes"),
+    stacked: ("merge-reductions",),
     reductions: ("merge-reductions", "remove-noops"),
     stretched: ("remove-expands",),
+    one_repeated: ("remove-expands",),
     padded_again: ("merge-pads",),
     alone: ("remove-noops",),
 }
