@@ -17,16 +17,26 @@ def same_graphs(first: Graph, second: Graph, known: Mapping[Value, Value] | None
 
     known: values of the second graph's surroundings that are those of the first's.
     """
-    if len(first) != len(second) or len(first) > _LARGEST or len(first.inputs) != len(second.inputs):
+    if len(first.inputs) != len(second.inputs) or len(first.outputs) != len(second.outputs):
         return False
-    if len(first.outputs) != len(second.outputs):
+    nodes, others = _computing(first), _computing(second)
+    if len(nodes) != len(others) or len(nodes) > _LARGEST:
         return False
     same = dict(known or {}) | dict(zip(second.inputs, first.inputs, strict=True))
-    for node, other in zip(first.nodes, second.nodes, strict=True):
+    for node, other in zip(nodes, others, strict=True):
         if not _same_nodes(node, other, same):
             return False
         same.update(zip(other.results, node.results, strict=True))
     return all(_same_values(a, b, same) for a, b in zip(first.outputs, second.outputs, strict=True))
+
+
+def _computing(graph: Graph) -> list[Node]:
+    """The nodes in order, without constants, which are compared where they are read, and without dead nodes."""
+    dead: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if is_pure(node) and all(result.readers.keys() <= dead for result in node.results):
+            dead.add(node)
+    return [node for node in graph.nodes if node.op != "Constant" and node not in dead]
 
 
 def _same_nodes(node: Node, other: Node, same: Mapping[Value, Value]) -> bool:
