@@ -55,7 +55,9 @@ class Kernels:
         key = (op_type, opset, _types(node.operands + node.results, _variables(node, op_type, opset)))
         found = self._answers.get(key)
         if found is None:
-            found = self._answers[key] = self._has(op_type, since(op_type, opset), key[2])
+            found = self._answers[key] = self._has(op_type, since(op_type, opset), key[2]) or (
+                is_function(op_type, opset) and all(dtype == "float" for _, dtype in key[2])
+            )
         return found
 
     def lack(self, node: Node) -> str:
@@ -74,7 +76,7 @@ class Kernels:
             covers = kernel.first == version or kernel.first < version <= kernel.last < _FOREVER
             if covers and all(name not in kernel.types or dtype in kernel.types[name] for name, dtype in types):
                 return True
-        return is_function(op, version) and all(dtype == "float" for _, dtype in types)
+        return False
 
 
 def _variables(node: Node, op_type: str, opset: int) -> tuple[str, ...]:

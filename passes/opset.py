@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from planish.ir import Graph, GraphError, Node, Value
 from planish.ir.ops.forms import lower_form, lowest_opset, write_as_operand
-from planish.ir.ops.schema import STANDARD_DOMAINS, is_function, parse_key, since
+from planish.ir.ops.schema import STANDARD_DOMAINS, is_function, parse_key
 from planish.passes.kernels import Kernels
 
 _NEVER = 1 << 30
@@ -28,13 +28,13 @@ class Opsets:
         It cannot where a node that was there before, in an old version of its operator, has no newer form, and where
         the target has no kernel for a new node though it could run all those that it replaces. A new node of a domain
         that is not standard needs a target that allows it, and the graph then imports the domain, unless it stands for
-        a node of its own kind.
+        a node of its own kind; so may one that took over the nested graphs of such a node.
         """
         raised, domains = 0, dict[str, Graph]()
         for node in created:
             if node.source is not None or node.graph is None:
                 continue
-            if parse_key(node.op).domain and any(old.op == node.op for old in replaced):
+            if (parse_key(node.op).domain or node.graphs) and any(old.op == node.op for old in replaced):
                 continue
             root = node.graph.root
             opset = root.opset_imports.get("", 0)
@@ -77,7 +77,7 @@ class Opsets:
                 operands += lower_form(node, opset).operands
                 if self.kernels.runs(node, opset):
                     continue
-                if self.kernels.runs(node, before) or is_function(node.op, since(node.op, opset)):
+                if self.kernels.runs(node, before) or is_function(node.op, before):
                     return False
         except GraphError:
             return False

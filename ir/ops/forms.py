@@ -181,6 +181,7 @@ def lower_form(node: Node, opset: int) -> Spelling:
     if op_type in _FLATTENING and _lacks_last_axis(node, opset):
         raise GraphError(f"{op_type} over an axis that is not the last needs opset {_FLATTENING_UNTIL}", node)
     operands, attributes = _lower_moved(node, found, opset)
+    operands = (*operands, *(None,) * (target.min_input - len(operands)))  # a Loop writes a condition that it lacks
     lowered = Spelling(op_type, operands, _lower_attributes(node, attributes, found, opset))
     _check_operands(node, lowered, opset)
     return lowered
@@ -207,7 +208,8 @@ def _check_operands(node: Node, lowered: Spelling, opset: int) -> None:
         return
     if len(lowered.operands) > target.max_input:
         raise GraphError(f"{op_type} takes {target.max_input} operands in opset {opset}", node)
-    if len(lowered.operands) < target.min_input:
+    required = schema.required(domain, op_type, opset)
+    if any(needed and operand is None for needed, operand in zip(required, lowered.operands, strict=False)):
         raise GraphError(f"{op_type} takes at least {target.min_input} operands in opset {opset}", node)
     for index, operand in enumerate(lowered.operands):
         if operand is None or operand.dtype is None:

@@ -85,9 +85,17 @@ def since(op_type: str, opset: int) -> int:
 
 @cache
 def is_function(op_type: str, opset: int) -> bool:
-    """Whether ONNX defines a standard operator by a graph of others."""
+    """Whether ONNX defines a standard operator by a graph of others that means the same in a model of that opset.
+
+    It does not where an operator of the graph has a newer version by then: no runtime can put the graph in its place.
+    """
     schema = at("", op_type, opset)
-    return schema is not None and any(getattr(schema, name, False) for name in _BODIES)
+    if schema is None or not getattr(schema, "has_function", False):
+        return getattr(schema, "has_context_dependent_function", False)  # made for the opset that it is asked for
+    body = schema.function_body
+    written = {entry.domain: entry.version for entry in body.opset_import}.get("", opset)
+    ops = [node.op_type for node in body.node if not node.domain]
+    return all(since(op, opset) == since(op, written) for op in ops)
 
 
 @cache
@@ -187,9 +195,6 @@ def newest_versions() -> Mapping[str, int]:
 def onnx_version() -> str:
     return onnx.__version__
 
-
-_BODIES = ("has_function", "has_context_dependent_function")
-"""Properties of a schema that onnx's type stubs do not know."""
 
 _DETERMINISM = {"Deterministic": True, "NonDeterministic": False}
 
