@@ -25,6 +25,12 @@ class Pass(ABC):
     """A change to graphs. Its fields are its options; it keeps no state, prints nothing and runs no model."""
 
     name: ClassVar[str]
+    lossy: ClassVar[bool] = False
+    """Whether it gives up accuracy for size or speed: precision, quantization, pruning.
+
+    No named pipeline holds such a pass. It runs where it is asked for by name, so that its approximate rewrites fire
+    with every --fp but strict.
+    """
 
     @abstractmethod
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
@@ -279,7 +285,7 @@ class _Turns:
         """Run a pass, verify what it touched and show it to the instruments; every failure becomes a PassError."""
         state = self.state
         done, logged = len(state.rewrites), len(state.log)
-        state.pass_name = stage.name
+        state.pass_name, state.lossy = stage.name, stage.lossy
         try:
             stage.run(graph, state, start)
             if state.equal:

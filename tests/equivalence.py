@@ -34,6 +34,8 @@ Bound: TypeAlias = Callable[[Array], NDArray[np.float64]]
 """How far a result may be from the expected one, element by element."""
 
 PLAIN = Target(threads=1, optimization="disabled")
+FAITHFUL = tuple(name for name, kind in passes.PASSES.items() if not kind.lossy)
+"""The passes after which a model gives what it gave before; of the others each test file says what they may change."""
 EXACT_RULES = frozenset(
     rule.name
     for kind in passes.PASSES.values()

@@ -99,7 +99,12 @@ def _summary(kind: type[Pass]) -> str:
 
 
 def _contract(kind: type[Pass]) -> str:
-    """The loosest among the rules. What a pass does without a rule runs in every mode, so it keeps every bit."""
+    """The loosest among the rules; a lossy pass approximates.
+
+    What another does without a rule runs in every mode, so it keeps every bit.
+    """
+    if kind.lossy:
+        return Contract.APPROXIMATE.value
     order = list(Contract)
     loosest = max((order.index(rule.contract) for rule in _rules(kind)), default=0)
     return order[loosest].value

@@ -23,9 +23,9 @@ from onnx import numpy_helper
 from planish import ir, passes
 from planish.runtime.errors import SessionError
 from planish.runtime.session import Feed, Result, Session
-from tests.equivalence import EXACT_RULES, PLAIN, Array, Bound, differences, near
+from tests.equivalence import EXACT_RULES, FAITHFUL, PLAIN, Array, Bound, differences, near
 
-PIPELINES = (*passes.PASSES, *passes.PIPELINES)
+PIPELINES = (*FAITHFUL, *passes.PIPELINES)
 _BFLOAT16_RTOL = 2.0**-6  # as onnx's own runner of these cases
 
 

@@ -135,7 +135,7 @@ def rules_fired(fired: Counter[str]) -> list[tuple[str, int]]:
     known = {
         f"{name}/{rule.name}": 0
         for name, kind in passes.PASSES.items()
-        if issubclass(kind, RulePass)
+        if issubclass(kind, RulePass) and not kind.lossy
         for rule in kind().rules()
     }
     return sorted((known | dict(fired)).items(), key=lambda entry: (-entry[1], entry[0]))

@@ -21,7 +21,7 @@ from planish.passes.manager import RulePass
 from planish.passes.pattern import Op, Var
 from planish.passes.rewrite import Contract, Match, Rule, rule
 from planish.passes.run import Fp
-from tests.equivalence import RefusedError
+from tests.equivalence import FAITHFUL, RefusedError
 from tests.fuzz.campaign import REGRESSIONS, ROOT, Campaign
 from tests.fuzz.check import EVERY_PASS, WrongError, check
 from tests.fuzz.generator import Fuzzed, fuzzed
@@ -54,7 +54,7 @@ def test_the_pipelines_on_a_few(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_pass_alone(part: int, tmp_path: Path) -> None:
     """On models of their own idioms: nearly each invites one of them."""
-    alone = tuple(passes.PASSES)[part::PARTS]
+    alone = FAITHFUL[part::PARTS]
     hold(ALONE, alone, tmp_path, aims=alone)
 
 
@@ -69,7 +69,7 @@ def test_what_was_found_stays_fixed(path: Path, request: pytest.FixtureRequest) 
         request.applymarker(pytest.mark.xfail(raises=WrongError, strict=True, reason=OPEN[path.stem]))
     proto = onnx.load_model_from_string(path.read_bytes())
     mode = next(entry.value for entry in proto.metadata_props if entry.key == "fuzz.fp")
-    check(proto, (*TOGETHER, *passes.PASSES), cast("Fp", mode))
+    check(proto, (*TOGETHER, *FAITHFUL), cast("Fp", mode))
 
 
 # What the fuzzer is worth: wrong passes that it must find

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from planish import passes
 from planish.passes.run import Fp
-from tests.equivalence import RefusedError
+from tests.equivalence import FAITHFUL, RefusedError
 from tests.fuzz.check import APPROXIMATE, EVERY_PASS, OPTIONS, RAW, WrongError, check
 from tests.fuzz.generator import Fuzzed, fuzzed, inviting
 from tests.fuzz.mutation import broken
@@ -87,9 +87,7 @@ def cases(draw: st.DrawFn, only: Sequence[str], aims: Sequence[str] = ()) -> tup
 @st.composite
 def _pipelines(draw: st.DrawFn, model: Fuzzed) -> tuple[str, ...]:
     """All passes together, and some alone: those that the model's idioms invite rather than others."""
-    alone = draw(
-        st.lists(st.sampled_from((*passes.PASSES, *OPTIONS, *passes.PIPELINES)), min_size=_ALONE, max_size=_ALONE)
-    )
+    alone = draw(st.lists(st.sampled_from((*FAITHFUL, *OPTIONS, *passes.PIPELINES)), min_size=_ALONE, max_size=_ALONE))
     if model.aims:
         alone[: _ALONE // 2] = draw(st.lists(st.sampled_from(model.aims), min_size=_ALONE // 2, max_size=_ALONE // 2))
     return (ALL_PASSES, EVERY_PASS, *dict.fromkeys(alone))

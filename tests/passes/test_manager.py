@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -15,10 +15,23 @@ import onnx
 import pytest
 
 from planish import ir, passes
-from planish.ir import Graph, GraphError, Node
+from planish.ir import Graph, GraphError, Node, Value
 from planish.ir.verify import verify
-from planish.passes import DumpEach, Fixpoint, Instrument, Pass, PassError, PassManager, Reproducer, VerifyEach
-from planish.passes.run import Rewrite, Run
+from planish.passes import (
+    DumpEach,
+    Fixpoint,
+    Instrument,
+    Pass,
+    PassError,
+    PassManager,
+    Reproducer,
+    VerifyEach,
+    format_pipeline,
+)
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Op, Var
+from planish.passes.rewrite import Contract, Match, Rule, rule
+from planish.passes.run import Fp, Rewrite, Run
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
 from planish.passes.simplify.remove_noops import RemoveNoops
@@ -48,6 +61,26 @@ class Renames(Pass):
                 run.log.append(made)
                 run.record("rename", (node.label,), made.label)
                 return
+
+
+@rule(Op("Neg", (Var("x"),)), contract=Contract.APPROXIMATE)
+def something_near(m: Match) -> Value | None:
+    """Neg(x) -> Abs(x)"""
+    return m.add("Abs", m.root.operands)
+
+
+@dataclass(frozen=True)
+class Approximates(RulePass):
+    name: ClassVar[str] = "approximates"
+
+    def rules(self) -> Sequence[Rule]:
+        return (something_near,)
+
+
+@dataclass(frozen=True)
+class Rounds(Approximates):
+    name: ClassVar[str] = "rounds"
+    lossy: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -234,6 +267,23 @@ def test_options_are_those_that_differ() -> None:
 def test_stages_may_be_passes() -> None:
     records = passes.run(graph(), [RemoveNoops(), Fixpoint((RemoveDeadNodes(),))])
     assert [record.name for record in records] == ["remove-noops", "remove-dead-nodes"]
+
+
+def lossy() -> Iterator[str]:
+    return (name for name, kind in passes.PASSES.items() if kind.lossy)
+
+
+def test_no_named_pipeline_gives_up_accuracy() -> None:
+    assert not any(name in format_pipeline(stages) for name in lossy() for stages in passes.PIPELINES.values())
+
+
+@pytest.mark.parametrize(("fp", "fires"), [("strict", False), ("default", True), ("fast", True)])
+def test_a_lossy_pass_runs_where_it_is_named_but_not_under_strict(fp: Fp, fires: bool) -> None:
+    """Its approximate rules fire by default; those of a pass that pipelines hold need --fp fast."""
+    for stage, fired in ((Rounds(), fires), (Approximates(), fp == "fast")):
+        inside = graph("g (float[N] x) => (float[N] y) { y = Neg(x) }")
+        (record,) = passes.run(inside, (stage,), fp=fp)
+        assert bool(record.rewrites) is fired
 
 
 @pytest.mark.parametrize("name", passes.PASSES)
