@@ -52,6 +52,7 @@ from planish.passes.manager import (
 )
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
+from planish.passes.precision.convert_precision import ConvertPrecision
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.fold_fills import FoldFills
@@ -104,6 +105,7 @@ __all__ = [
 ]
 
 PASSES: Mapping[str, type[Pass]] = {
+    "convert-precision": ConvertPrecision,
     "fold-constants": FoldConstants,
     "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,

@@ -87,6 +87,8 @@ class PassRecord:
     seconds: float = 0.0
     opset: int | None = None
     """The opset that the model was raised to because a node that the pass made needs it."""
+    notes: list[str] = field(default_factory=list[str])
+    """What the pass left as it was though it was asked to change it, and what that costs, in words; each once."""
 
 
 class Instrument:
@@ -263,11 +265,13 @@ class _Turns:
         if not all(wanted):
             return 0
         began, done, opset = time.perf_counter(), len(state.rewrites), graph.opset_imports.get("")
+        state.notes.clear()
         self.guarded(stage, graph, start)
         record.seconds += time.perf_counter() - began
         if graph.opset_imports.get("") != opset:  # newer forms give every pass a new chance
             record.opset = graph.opset_imports[""]
             self.forget()
+        record.notes = list(dict.fromkeys((*record.notes, *state.notes)))
         made = state.rewrites[done:]
         memory.seen, memory.left = len(state.log), graph.version
         if made:

@@ -55,14 +55,14 @@ class Opsets:
             raised = max(raised, needed if needed > opset else 0)
         if raised:
             root = replaced[0].graph.root if replaced[0].graph is not None else None
-            if root is None or not self._raise(root, raised):
+            if root is None or not self.raise_to(root, raised):
                 self._blocked = raised
                 return f"opset {raised} is needed, in which some node has no form or no kernel"
         for domain, root in domains.items():
             root.opset_imports.setdefault(domain, _FOREIGN_VERSION)
         return ""
 
-    def _raise(self, graph: Graph, opset: int) -> bool:
+    def raise_to(self, graph: Graph, opset: int) -> bool:
         """Write the graph in a newer opset, if each node has a form there, and a kernel where it has one now.
 
         A runtime may run a function of types without a kernel by its body, but not where a newer opset has other

@@ -45,6 +45,8 @@ class Run:
     lossy: bool = False
     """Whether the pass that is running was asked for by name to give up accuracy."""
     rewrites: list[Rewrite] = field(default_factory=list[Rewrite])
+    notes: list[str] = field(default_factory=list[str])
+    """What the pass that is running has to say, besides its rewrites."""
     log: list[Node] = field(default_factory=list[Node])
     """Every node that a rewrite made or changed the operands of, in order."""
     equal: dict[str, Dim] = field(default_factory=dict[str, Dim])
@@ -99,6 +101,10 @@ class Run:
     def allows(self, contract: str) -> bool:
         """Whether rewrites of a contract may fire: in a lossy pass all may, except under strict."""
         return contract in FP_MODES[self.fp] or (self.lossy and self.fp != "strict")
+
+    def note(self, text: str) -> None:
+        """Say what the pass that is running leaves as it was, and why, or what its result costs."""
+        self.notes.append(text)
 
     def record(self, rule: str, sources: tuple[str, ...], result: str) -> None:
         """Count a rewrite of the pass that is running."""

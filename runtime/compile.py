@@ -60,6 +60,7 @@ class OptimizeResult:
                     "nodes_before": record.nodes_before,
                     "nodes_after": record.nodes_after,
                     "seconds": record.seconds,
+                    "notes": list(record.notes),
                 }
                 for record in self.records
             ],

@@ -93,6 +93,7 @@ def optimize_text(result: OptimizeResult) -> str:
         sizes = f"{size(result.bytes_before)} -> {size(result.bytes_after)}"
         lines.append(f"{result.target}: {sizes}, written in {milliseconds(result.save_seconds)}")
     lines += [f"note: {note}" for note in result.graph.notes]
+    lines += [f"{record.name}: {note}" for record in result.records for note in record.notes]
     return "\n".join(lines)
 
 

@@ -78,6 +78,16 @@ class Approximates(RulePass):
 
 
 @dataclass(frozen=True)
+class Notes(Pass):
+    """Says something at every turn."""
+
+    name: ClassVar[str] = "notes"
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        run.note(f"{graph.nodes[-1].op} stays: it is no Conv")
+
+
+@dataclass(frozen=True)
 class Rounds(Approximates):
     name: ClassVar[str] = "rounds"
     lossy: ClassVar[bool] = True
@@ -284,6 +294,13 @@ def test_a_lossy_pass_runs_where_it_is_named_but_not_under_strict(fp: Fp, fires:
         inside = graph("g (float[N] x) => (float[N] y) { y = Neg(x) }")
         (record,) = passes.run(inside, (stage,), fp=fp)
         assert bool(record.rewrites) is fired
+
+
+def test_what_a_pass_says_stands_in_its_record_once() -> None:
+    inside = graph("g (float[N] x) => (float[N] y) { a = Neg(x)  y = Exp(a) }")
+    noted, renamed, silent = passes.run(inside, (Fixpoint((Notes(), Renames(2))), RemoveDeadNodes()))
+    assert noted.notes == ["Exp stays: it is no Conv"]
+    assert renamed.notes == silent.notes == []
 
 
 @pytest.mark.parametrize("name", passes.PASSES)

@@ -1,0 +1,89 @@
+"""Weights and activations become integers with a scale and a zero point, in the form that runtimes look for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from planish.ir import Graph, Node
+from planish.passes.errors import PassError
+from planish.passes.manager import Pass
+from planish.passes.opset import Opsets
+from planish.passes.quantize.codes import Codes
+from planish.passes.quantize.forms import Form
+from planish.passes.quantize.placement import PLACEMENTS
+from planish.passes.quantize.plan import Plan, Ranges, plan
+from planish.passes.replacing import erase_dead, merge_origins
+from planish.passes.run import Run
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Let convolutions, matrix products and what lies between them work on 8-bit codes.
+
+    Each tensor is quantized once, behind what makes it: QuantizeLinear and DequantizeLinear around nodes that stay as
+    they were. Weights have one scale a channel, biases the steps of the accumulator. A Relu, and a Clip from 0, is left
+    out where the codes of its result reach no further. Approximate: every tensor is rounded to 256 steps of its range.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    lossy: ClassVar[bool] = True
+
+    ranges: Ranges | None = field(default=None, repr=False)
+    target: str = "cpu-x86"
+    only: str = "*"
+    exclude: str = ""
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        if self.target not in PLACEMENTS:
+            raise PassError(self.name, "", None, ValueError(f"no target {self.target!r}: one of {', '.join(PLACEMENTS)}"))
+        for node in graph.nodes:
+            for nested in node.graphs:
+                self.run(nested, run)
+        made = self.plan(graph)
+        codes = Codes(graph, PLACEMENTS[self.target], made.parameters)
+        for node, form in made.forms.items():
+            if run.exhausted:
+                return
+            self.quantize(made, codes, node, form, run)
+
+    def plan(self, graph: Graph) -> Plan:
+        """What the pass would do to a graph, nested graphs left out."""
+        ranges = self.ranges or (lambda value: None)
+        return plan(graph, PLACEMENTS[self.target], ranges, self._wanted)
+
+    def _wanted(self, node: Node) -> str:
+        if not _is_named(node, self.only):
+            return f"only {self.only} is to be quantized"
+        return f"{self.exclude} is not to be quantized" if _is_named(node, self.exclude) else ""
+
+    def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
+        codes.site = node
+        codes.created = []
+        written = form.write(codes, node)
+        sources, last = [node], node
+        for old, new in zip(node.results, written.results, strict=True):
+            result, new.name = made.made(old), old.name
+            if result is not old and result.producer is not None:
+                sources.append(result.producer)
+                last = result.producer
+            replacement = codes.requantized(new, result) if result in codes.ranges else new
+            codes.replaced(result, replacement)
+            codes.graph.replace_all_uses_with(result, replacement)
+        obstacle = Opsets(run.kernels, run.newest_opset).obstacle(codes.created, sources)
+        if obstacle:
+            raise PassError(self.name, node.op, node, ValueError(obstacle))
+        origin = merge_origins(sources)
+        for new in codes.created:
+            new.origin = origin
+        run.log.extend(codes.created)
+        run.record(f"quantize-{node.op.lower()}", origin, written.results[0].name)
+        erase_dead(last)
+
+
+def _is_named(node: Node, patterns: str) -> bool:
+    """Whether one of the patterns, joined by |, is that of the node's name, its operator or the name of a result."""
+    names = (node.name, node.op, *(result.name for result in node.results))
+    return any(fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern for name in names if name)
