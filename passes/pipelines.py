@@ -17,6 +17,8 @@ from typing import cast, get_args, get_origin, get_type_hints
 
 from planish.passes.errors import PipelineError
 from planish.passes.manager import Fixpoint, Pass, Stage
+from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.calibration_file import load_calibration
 
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_][\w.-]*)|([,(){}=<>])|\"((?:[^\"\\]|\\.)*)\"|([^\s,(){}=<>\"]+))")
 
@@ -176,6 +178,8 @@ class _Parser:
 
     def convert(self, kind: type[Pass], name: str, text: str, hint: object) -> object:
         choices = cast("tuple[object, ...]", get_args(hint))
+        if Calibration in choices:
+            return load_calibration(text)
         try:
             if hint is bool:
                 return {"true": True, "false": False}[text]

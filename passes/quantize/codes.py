@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from planish.ir import DType, Graph, Node, Value
+from planish.ir import Graph, Node, Value
 from planish.ir.graph import Attribute, constant
 from planish.ir.infer import infer
 from planish.passes.quantize.placement import Placement
@@ -29,10 +29,12 @@ class Codes:
         self.created: list[Node] = []
         self.site: Node | None = None
         """The node that is being written; new nodes go before it."""
+        self.shifted = False
+        """Whether its weights take 1 as their zero point."""
         self._originals: dict[Value, Value] = {}
         self._codes: dict[Value, Value] = {}
         self._reals: dict[tuple[Value, float], Value] = {}
-        self._weights: dict[tuple[Value, int, bytes], tuple[Value, Floats]] = {}
+        self._weights: dict[tuple[Value, int, bool, bytes], tuple[Value, Floats]] = {}
 
     def parameters(self, value: Value) -> Parameters:
         return self.ranges[self._originals.get(value, value)]
@@ -82,24 +84,32 @@ class Codes:
 
         transposed: of a matrix, the other way round; the axis is that of the result.
         """
-        array = np.asarray(_array(value), np.float64)
+        array = floats(value)
         return self.weights(value, array.T if transposed else array, axis)
 
     def weights(self, value: Value, array: Doubles, axis: int, least: Doubles | None = None) -> tuple[Value, Floats]:
         """As `weight`, of numbers worked out from a constant. `least`: scales that may not be undercut, [channels]."""
-        key = (value, axis, b"" if least is None else least.tobytes())
+        key = (value, axis, self.shifted, b"" if least is None else least.tobytes())
         found = self._weights.get(key)
         if found is None:
             scheme = Scheme(self.placement.weights, symmetric=True, axis=axis, narrow=True)
-            high = scheme.reduce(np.maximum, np.abs(array))
+            high = np.asarray(scheme.reduce(np.maximum, np.abs(array)), np.float64)
             if least is not None:
                 high = np.maximum(high, least * scheme.limits[1])
-            found = self._weights[key] = self._coded(array.astype(np.float32), parameters(scheme, -high, high), value.name)
+            made = self._shift(parameters(scheme, -high, high)) if self.shifted else parameters(scheme, -high, high)
+            found = self._weights[key] = self._coded(array.astype(np.float32), made, value.name)
         return found
+
+    @staticmethod
+    def _shift(found: Parameters) -> Parameters:
+        """As many steps on either side of a zero point of 1: one less."""
+        largest = found.scheme.limits[1]
+        scale = np.asarray(found.scale * np.float32(largest / (largest - 1)), np.float32)
+        return found._replace(scale=scale, zero_point=np.ones_like(found.zero_point))
 
     def bias(self, value: Value | None, size: int, scale: Floats) -> Value | None:
         """A bias as int32 codes in the steps of the accumulator, scale of the activation times that of the weight."""
-        return None if value is None else self.bias_codes(np.asarray(_array(value), np.float64), size, scale, value.name)
+        return None if value is None else self.bias_codes(floats(value), size, scale, value.name)
 
     def bias_codes(self, array: Doubles, size: int, scale: Floats, name: str) -> Value:
         steps = np.broadcast_to(array.reshape(-1), (size,)) / scale.astype(np.float64)
@@ -115,9 +125,9 @@ class Codes:
 
     def _constant(self, value: Value, factor: float) -> Value:
         """A constant beside activations: one scale, since kernels of two activations know no channels."""
-        array = np.asarray(_array(value), np.float32)
+        array = floats(value).astype(np.float32)
         scheme = self.placement.activation_scheme
-        found = parameters(scheme, min(float(array.min(initial=0)), 0.0), max(float(array.max(initial=0)), 0.0))
+        found = parameters(scheme, float(array.min(initial=0)), float(array.max(initial=0)))
         codes = constant(quantize(array, found), f"{value.name}_quantized" if value.name else "")
         return self.add("DequantizeLinear", (codes, *self._operands(found, factor))).result
 
@@ -126,7 +136,7 @@ class Codes:
         dtype = self.placement.activations
         scheme = Scheme(dtype, symmetric=False)
         found = parameters(scheme, 0.0, number)
-        codes = constant(quantize(np.float32(number).reshape(()), found))
+        codes = constant(quantize(np.array(number, np.float32), found))
         return self.add("DequantizeLinear", (codes, *self._operands(found))).result
 
     def _dequantized(self, value: Value, codes: Value, factor: float) -> Value:
@@ -151,14 +161,15 @@ class Codes:
         return node
 
 
-def _array(value: Value) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+def floats(value: Value) -> Doubles:
+    """The elements of a constant."""
     if value.constant is None:
         raise ValueError(f"{value} is no constant")
-    return value.constant.array()
+    return np.asarray(value.constant.array(), np.float64)
 
 
 def least_scales(bias: Value | None, activation: Floats) -> Doubles | None:
     """The weight scales below which a bias overflows int32, [channels]."""
     if bias is None:
         return None
-    return np.abs(np.asarray(_array(bias), np.float64).reshape(-1)) / (_LARGEST_BIAS * float(activation))
+    return np.abs(floats(bias).reshape(-1)) / (_LARGEST_BIAS * float(activation))

@@ -14,7 +14,7 @@ import numpy as np
 
 from planish.ir import DType, Node, Value
 from planish.ir.ops.shape import constant_ints
-from planish.passes.quantize.codes import Codes, least_scales
+from planish.passes.quantize.codes import Codes, floats, least_scales
 
 Write = Callable[[Codes, Node], Node]
 _IMAGE = 4
@@ -74,15 +74,11 @@ def _conv(codes: Codes, node: Node) -> Node:
     if x is None or w is None:
         raise ValueError("a Conv without operands")
     step = codes.parameters(x).scale
-    weight, scales = codes.weights(w, _floats(w), 0, least_scales(bias, step))
+    weight, scales = codes.weights(w, floats(w), 0, least_scales(bias, step))
     operands: list[Value | None] = [codes.activation(x), weight]
     if bias is not None:
         operands.append(codes.bias(bias, scales.size, step * scales))
     return codes.add("Conv", operands, node.attributes)
-
-
-def _floats(value: Value) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.asarray(value.constant.array() if value.constant is not None else 0, np.float64)
 
 
 def _gemm_obstacle(node: Node) -> str:
@@ -102,7 +98,7 @@ def _gemm(codes: Codes, node: Node) -> Node:
     if x is None or w is None:
         raise ValueError("a Gemm without operands")
     step = codes.parameters(x).scale
-    array = _floats(w).T if node.get_int("transB") else _floats(w)
+    array = floats(w).T if node.get_int("transB") else floats(w)
     weight, scales = codes.weights(w, array, 1, least_scales(bias, step))
     operands: list[Value | None] = [codes.activation(x), weight]
     if bias is not None:
@@ -112,9 +108,9 @@ def _gemm(codes: Codes, node: Node) -> Node:
 
 def _matmul_obstacle(node: Node) -> str:
     x, w = node.operands[0], node.operands[1]
-    if w is None or w.rank != 2:  # noqa: PLR2004
+    if w is None or w.rank != 2:
         return "its right side is no constant matrix"
-    if x is None or x.rank is None or x.rank < 2:  # noqa: PLR2004
+    if x is None or x.rank is None or x.rank < 2:
         return "its left side is no matrix"
     return _constant_weights(node)
 
@@ -141,7 +137,7 @@ def _batch_norm(codes: Codes, node: Node) -> Node:
     x, *constants = node.operands
     if x is None or constants[0] is None:
         raise ValueError("a BatchNormalization without operands")
-    scale, shift, mean, variance = [_floats(value) for value in constants if value is not None]
+    scale, shift, mean, variance = [floats(value) for value in constants if value is not None]
     scale = scale / np.sqrt(variance + node.get_float("epsilon"))
     shift = shift - mean * scale
     step = codes.parameters(x).scale
@@ -222,30 +218,32 @@ def _one_result(node: Node) -> str:
 _PASSED = Form("", _same_first, tied=True)
 """What moves codes about works on whatever type they have."""
 
-FORMS: Mapping[str, Form] = MappingProxyType({
-    "Conv": Form("QLinearConv", _conv, _constant_weights, anchor=True),
-    "Gemm": Form("QGemm", _gemm, _gemm_obstacle, anchor=True, real=True),
-    "MatMul": Form("QLinearMatMul", _matmul, _matmul_obstacle, anchor=True, real=True),
-    "BatchNormalization": Form("QLinearConv", _batch_norm, _batch_norm_obstacle),
-    "Add": Form("QLinearAdd", _same, _two_activations, activations=None),
-    "Mul": Form("QLinearMul", _same, _two_activations, activations=None),
-    "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
-    "LeakyRelu": Form("QLinearLeakyRelu", _same),
-    "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
-    "Concat": Form("QLinearConcat", _same, activations=None),
-    "AveragePool": Form("QLinearAveragePool", _same, _image),
-    "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
-    "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
-    "MaxPool": Form("MaxPool", _same, _one_result, tied=True),
-    "Resize": Form("Resize", _same_first, _nearest, tied=True),
-    "Reshape": _PASSED,
-    "Flatten": _PASSED,
-    "Squeeze": _PASSED,
-    "Unsqueeze": _PASSED,
-    "Transpose": _PASSED,
-    "Slice": _PASSED,
-    "Split": _PASSED,
-})
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "Conv": Form("QLinearConv", _conv, _constant_weights, anchor=True),
+        "Gemm": Form("QGemm", _gemm, _gemm_obstacle, anchor=True, real=True),
+        "MatMul": Form("QLinearMatMul", _matmul, _matmul_obstacle, anchor=True, real=True),
+        "BatchNormalization": Form("QLinearConv", _batch_norm, _batch_norm_obstacle),
+        "Add": Form("QLinearAdd", _same, _two_activations, activations=None),
+        "Mul": Form("QLinearMul", _same, _two_activations, activations=None),
+        "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
+        "LeakyRelu": Form("QLinearLeakyRelu", _same),
+        "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
+        "Concat": Form("QLinearConcat", _same, activations=None),
+        "AveragePool": Form("QLinearAveragePool", _same, _image),
+        "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
+        "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
+        "MaxPool": Form("MaxPool", _same, _one_result, tied=True),
+        "Resize": Form("Resize", _same_first, _nearest, tied=True),
+        "Reshape": _PASSED,
+        "Flatten": _PASSED,
+        "Squeeze": _PASSED,
+        "Unsqueeze": _PASSED,
+        "Transpose": _PASSED,
+        "Slice": _PASSED,
+        "Split": _PASSED,
+    }
+)
 """By operator, for ONNX Runtime's CPU provider."""
 
 

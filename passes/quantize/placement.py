@@ -33,9 +33,11 @@ class Placement:
         return Scheme(self.activations, symmetric=self.symmetric, narrow=self.symmetric)
 
 
-PLACEMENTS: Mapping[str, Placement] = MappingProxyType({
-    "cpu-x86": Placement("cpu-x86", DType.UINT8, DType.INT8, symmetric=False, residuals_quantized=True),
-    "cpu-arm": Placement("cpu-arm", DType.INT8, DType.INT8, symmetric=False, residuals_quantized=True),
-    "tensorrt": Placement("tensorrt", DType.INT8, DType.INT8, symmetric=True, residuals_quantized=False),
-})
+PLACEMENTS: Mapping[str, Placement] = MappingProxyType(
+    {
+        "cpu-x86": Placement("cpu-x86", DType.UINT8, DType.INT8, symmetric=False, residuals_quantized=True),
+        "cpu-arm": Placement("cpu-arm", DType.INT8, DType.INT8, symmetric=False, residuals_quantized=True),
+        "tensorrt": Placement("tensorrt", DType.INT8, DType.INT8, symmetric=True, residuals_quantized=False),
+    }
+)
 """x86: only unsigned activations times signed weights reach VNNI and AMX. Arm has signed dot products."""

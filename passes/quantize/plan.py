@@ -40,6 +40,7 @@ class Plan:
 
 
 _CLIPS = ("Relu", "Clip")
+ISLAND = "it stands between no two nodes that work on codes"
 
 
 def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[Node], str]) -> Plan:
@@ -128,7 +129,7 @@ def _drop_islands(made: Plan) -> None:
         for node, form in list(made.forms.items()):
             if form.anchor or _joins(made, node, form):
                 continue
-            made.left[node] = "it stands between no two nodes that work on codes"
+            made.left[node] = ISLAND
             del made.forms[node]
             made.clips = _clips(made)
             dropped = True

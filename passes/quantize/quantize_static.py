@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from planish.ir import Graph, Node
+from planish.ir import Graph, Node, Value
 from planish.passes.errors import PassError
 from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
+from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
 from planish.passes.quantize.placement import PLACEMENTS
-from planish.passes.quantize.plan import Plan, Ranges, plan
+from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
 from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
+
+Method = Literal["minmax", "percentile"]
+TargetName = Literal["cpu-x86", "cpu-arm", "tensorrt"]
+_SHARE = 0.9999
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,23 @@ class QuantizeStatic(Pass):
     name: ClassVar[str] = "quantize-static"
     lossy: ClassVar[bool] = True
 
-    ranges: Ranges | None = field(default=None, repr=False)
-    target: str = "cpu-x86"
+    ranges: Calibration | None = None
+    """What was observed of the tensors of this very graph; a tensor without a range stays as it is."""
+    method: Method = "minmax"
+    target: TargetName = "cpu-x86"
     only: str = "*"
+    """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
     exclude: str = ""
+    shift: str = ""
+    """Patterns of the convolutions whose weights take 1 as their zero point, with which ONNX Runtime works on x86 by
+    its matrix product (AMX) instead of its own kernel: faster where a product is long and has many columns."""
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
-        if self.target not in PLACEMENTS:
-            raise PassError(self.name, "", None, ValueError(f"no target {self.target!r}: one of {', '.join(PLACEMENTS)}"))
         for node in graph.nodes:
             for nested in node.graphs:
                 self.run(nested, run)
         made = self.plan(graph)
+        run.notes += [f"{node.label}: {why}" for node, why in made.left.items() if why != ISLAND]
         codes = Codes(graph, PLACEMENTS[self.target], made.parameters)
         for node, form in made.forms.items():
             if run.exhausted:
@@ -51,8 +61,11 @@ class QuantizeStatic(Pass):
 
     def plan(self, graph: Graph) -> Plan:
         """What the pass would do to a graph, nested graphs left out."""
-        ranges = self.ranges or (lambda value: None)
-        return plan(graph, PLACEMENTS[self.target], ranges, self._wanted)
+        return plan(graph, PLACEMENTS[self.target], self._range, self._wanted)
+
+    def _range(self, value: Value) -> Range | None:
+        seen = None if self.ranges is None else self.ranges.of(value)
+        return None if seen is None else seen.wanted or choose_range(seen, self.method)
 
     def _wanted(self, node: Node) -> str:
         if not _is_named(node, self.only):
@@ -60,7 +73,7 @@ class QuantizeStatic(Pass):
         return f"{self.exclude} is not to be quantized" if _is_named(node, self.exclude) else ""
 
     def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
-        codes.site = node
+        codes.site, codes.shifted = node, _is_named(node, self.shift)
         codes.created = []
         written = form.write(codes, node)
         sources, last = [node], node
@@ -81,6 +94,13 @@ class QuantizeStatic(Pass):
         run.log.extend(codes.created)
         run.record(f"quantize-{node.op.lower()}", origin, written.results[0].name)
         erase_dead(last)
+
+
+def choose_range(seen: TensorStatistics, method: Method) -> Range | None:
+    """The range to quantize for, from what was observed."""
+    if method == "minmax" or seen.histogram is None:
+        return seen.observed
+    return seen.histogram.quantile(1 - _SHARE), seen.histogram.quantile(_SHARE)
 
 
 def _is_named(node: Node, patterns: str) -> bool:

@@ -110,7 +110,7 @@ class Scheme:
         repeated = np.repeat(parameter, self.block, axis)
         return repeated[(slice(None),) * axis + (slice(of[axis]),)]
 
-    def reduce(self, combine: np.ufunc, x: Array) -> Array:
+    def reduce(self, combine: np.ufunc, x: NDArray[Number]) -> NDArray[Number]:
         """x combined (np.add, np.minimum, np.maximum) over all that shares parameters, in the parameters' shape.
 
         A 0 joins in everywhere, as it does in every range; so of an empty tensor comes 0.
@@ -124,6 +124,17 @@ class Scheme:
         others = tuple(i for i in range(x.ndim) if i != axis)
         return np.asarray(combine.reduce(x, axis=others, initial=0))
 
+    def nearest(self, ratio: Doubles, zero_point: Doubles) -> Doubles:
+        """The code nearest to x / scale, as a float; a tie goes to the even one, what is out of reach to the limits."""
+        least, largest = self.limits
+        if self.dtype.is_float:
+            return np.clip(ratio, least, largest).astype(self.dtype.numpy).astype(np.float64)
+        return np.clip(np.rint(ratio) + zero_point, least, largest)
+
+    def as_codes(self, whole: Floats | Doubles) -> Array:
+        """Codes held as floats, in their own type; by way of int32, from which every type of integers can be cast."""
+        return whole.astype(np.float32 if self.dtype.is_float else np.int32).astype(self.dtype.numpy)
+
     def _axis(self, rank: int) -> int:
         if self.axis is None or not -rank <= self.axis < rank:
             raise ValueError(f"a tensor of rank {rank} has no axis {self.axis} to quantize along")
@@ -136,6 +147,12 @@ class Parameters(NamedTuple):
     scale: Floats
     zero_point: Array
     scheme: Scheme
+
+    def grid(self, of: tuple[int, ...]) -> tuple[Doubles, Doubles]:
+        """Scale and zero point of every element of a tensor of that shape, in double precision."""
+        scale = np.broadcast_to(self.scheme.spread(self.scale, of), of)
+        zero_point = np.broadcast_to(self.scheme.spread(self.zero_point, of), of)
+        return scale.astype(np.float64), zero_point.astype(np.float64)
 
 
 def parameters(scheme: Scheme, low: object, high: object) -> Parameters:
@@ -161,7 +178,7 @@ def parameters(scheme: Scheme, low: object, high: object) -> Parameters:
     else:
         least, largest = scheme.limits
         zero_point = np.clip(np.rint(least - lows / scale), least, largest)
-    return Parameters(_finite(scale, zero_point, scheme), _as_codes(zero_point, scheme), scheme)
+    return Parameters(_finite(scale, zero_point, scheme), scheme.as_codes(zero_point), scheme)
 
 
 def _checked(low: Doubles, high: Doubles) -> tuple[Doubles, Doubles]:
@@ -217,7 +234,7 @@ def quantize(x: Array, parameters: Parameters) -> Array:
         raise ValueError(f"NaN has no code of type {scheme.dtype.name.lower()}")
     # Sums are exact in float32 wherever they do not saturate: codes have 16 bits at most.
     codes = np.rint(ratio) + scheme.spread(parameters.zero_point, x.shape).astype(np.float32)
-    return _as_codes(np.clip(codes, *scheme.limits), scheme)
+    return scheme.as_codes(np.clip(codes, *scheme.limits))
 
 
 def dequantize(codes: Array, parameters: Parameters) -> Floats:
@@ -226,8 +243,3 @@ def dequantize(codes: Array, parameters: Parameters) -> Floats:
     offset = scheme.spread(parameters.zero_point, codes.shape).astype(np.float32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return (codes.astype(np.float32) - offset) * scheme.spread(parameters.scale, codes.shape)
-
-
-def _as_codes(whole: Floats | Doubles, scheme: Scheme) -> Array:
-    """Whole numbers within the limits as codes; by way of int32, from which every type of codes can be cast."""
-    return whole.astype(np.float32 if scheme.dtype.is_float else np.int32).astype(scheme.dtype.numpy)

@@ -1,0 +1,66 @@
+"""The best that is known here: ranges, rounding and scales chosen together for the least error at the output."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from planish.ir.types import Array
+from planish.passes.quantize.ranges import Range, least_squares, min_max
+from planish.passes.quantize.rounding.coordinate_descent import coordinate_descent
+from planish.passes.quantize.rounding.fitted_scales import by_column, fitted_scales
+from planish.passes.quantize.rounding.layer import check, output_errors
+from planish.passes.quantize.rounding.second_order import second_order
+from planish.passes.quantize.scheme import Doubles, Parameters, Scheme, dequantize, parameters, quantize
+
+
+class Rounded(NamedTuple):
+    codes: Array
+    parameters: Parameters
+
+
+def least_output_error(
+    weight: Array, gram: Doubles, scheme: Scheme, *, shrink: tuple[float, ...] = (1.0, 0.95), fits: int = 2
+) -> Rounded:
+    """Codes and parameters of a weight [K, N], for the least ||X W - X Q||^2, G = X^T X.
+
+    1. Ranges of least squared error, times each factor of `shrink`; second_order, then coordinate_descent on each.
+       Every column keeps the best, and rounding to nearest within min_max where that is better still.
+    2. `fits` times: fitted_scales, then coordinate_descent.
+
+    So it is never worse than rounding to nearest, on the inputs of G. What is left is bounded from below: no rounding
+    to a grid of step s, without scales to choose, has a squared error under about s^2 / 17 det(G)^(1/K) a weight
+    (Conway & Sloane 1999, Sphere Packings, chapter 2, on the second moments of lattices), while nearest has
+    s^2 / 12 trace(G) / K: the gain is that of a Gram matrix far from round.
+    """
+    check(weight, gram)
+    best = _nearest(weight, min_max(weight, scheme), scheme)
+    ranges = least_squares(weight, scheme)
+    for factor in shrink:
+        chosen = parameters(scheme, ranges.low * factor, ranges.high * factor)
+        codes = second_order(weight, gram, chosen)
+        best = _better(weight, gram, best, Rounded(coordinate_descent(weight, gram, codes, chosen), chosen))
+    for _ in range(fits if by_column(scheme) and not scheme.power_of_two else 0):
+        fitted = fitted_scales(weight, gram, best.codes, best.parameters)
+        best = _better(
+            weight, gram, best, Rounded(coordinate_descent(weight, gram, best.codes, fitted, sweeps=4), fitted)
+        )
+    return best
+
+
+def _nearest(weight: Array, ranges: Range, scheme: Scheme) -> Rounded:
+    chosen = parameters(scheme, *ranges)
+    return Rounded(quantize(weight, chosen), chosen)
+
+
+def _better(weight: Array, gram: Doubles, a: Rounded, b: Rounded) -> Rounded:
+    """Of each column the better one, where parameters belong to columns; else the better one."""
+    scheme = a.parameters.scheme
+    errors_a, errors_b = (output_errors(weight, dequantize(r.codes, r.parameters), gram) for r in (a, b))
+    if not by_column(scheme):
+        return b if errors_b.sum() < errors_a.sum() else a
+    take = errors_b < errors_a
+    scale = np.where(take, b.parameters.scale, a.parameters.scale)
+    zero_point = np.where(take, b.parameters.zero_point, a.parameters.zero_point)
+    return Rounded(np.where(take, b.codes, a.codes), Parameters(scale, zero_point, scheme))
