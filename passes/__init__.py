@@ -234,6 +234,7 @@ _LOWERED = (
     FuseMultiHeadAttention(),
     LowerConvTranspose(),
     LowerUpsampledConv(),
+    Fixpoint((FuseConvAffine(), FuseAffineConv())),  # a Conv takes what a ConvTranspose could not
     LowerAdd(),
     MergeDuplicateConstants(),
     RemoveDeadNodes(),

@@ -114,14 +114,16 @@ class Codes:
     def bias_codes(self, array: Doubles, size: int, scale: Floats, name: str) -> Value:
         steps = np.broadcast_to(array.reshape(-1), (size,)) / scale.astype(np.float64)
         codes = np.clip(np.rint(steps), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
-        operands = (constant(codes, f"{name}_quantized"), constant(scale), constant(np.zeros(size, np.int32)))
+        operands = (constant(codes, f"{name}_quantized"), constant(scale))
         return self.add("DequantizeLinear", operands, {"axis": 0}).result
 
     def _coded(self, array: Floats, found: Parameters, name: str) -> tuple[Value, Floats]:
         codes = constant(quantize(array, found), f"{name}_quantized" if name else "")
         axis = found.scheme.axis
         attributes = {} if axis is None else {"axis": axis}
-        return self.add("DequantizeLinear", (codes, *self._operands(found)), attributes).result, found.scale
+        scale, zero_point = self._operands(found)
+        operands = (codes, scale, zero_point) if np.any(found.zero_point) else (codes, scale)
+        return self.add("DequantizeLinear", operands, attributes).result, found.scale
 
     def _constant(self, value: Value, factor: float) -> Value:
         """A constant beside activations: one scale, since kernels of two activations know no channels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -156,12 +157,25 @@ def _parameters(made: Plan, placement: Placement, ranges: Ranges) -> dict[Value,
     for members in groups.members():
         spans = [bounds.get(value) or ranges(value) or (0.0, 0.0) for value in members]
         low, high = min(span[0] for span in spans), max(span[1] for span in spans)
+        low = max([low, *(_gate_floor(value) for value in members)])
         for clip in (clips[value] for value in members if value in clips):  # what is tied to it reaches no further
             upper = _bound(clip, 2)
             low, high = max(low, 0.0), max(high, 0.0) if upper is None else max(0.0, min(high, upper))
         shared = parameters(placement.activation_scheme, low, high)
         found.update(dict.fromkeys(members, shared))
     return found
+
+
+def _gate_floor(value: Value) -> float:
+    """Below this a value that is read by nothing but x * HardSigmoid(x) gives 0, so that no code need stand for it."""
+    gates = [user for user in value.users if user.op == "HardSigmoid"]
+    if len(gates) != 1 or gates[0].get_float("alpha") <= 0:
+        return -math.inf
+    gate = gates[0].result
+    others = [user for user in value.users if user is not gates[0]]
+    if not gate.has_one_use or any(user.op != "Mul" or set(user.operands) != {value, gate} for user in others):
+        return -math.inf
+    return -gates[0].get_float("beta") / gates[0].get_float("alpha")
 
 
 class _Groups:

@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from planish.ir import Graph, Node, Value
 from planish.passes.errors import PassError
 from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
+from planish.passes.quantize import histogram_ranges
 from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
+from planish.passes.quantize.scheme import Scheme
 from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
-Method = Literal["minmax", "percentile"]
+Method = Literal["minmax", "percentile", "mse", "entropy"]
 TargetName = Literal["cpu-x86", "cpu-arm", "tensorrt"]
-_SHARE = 0.9999
+_METHODS = {"mse": histogram_ranges.least_squares, "entropy": histogram_ranges.entropy}
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ class QuantizeStatic(Pass):
 
     def _range(self, value: Value) -> Range | None:
         seen = None if self.ranges is None else self.ranges.of(value)
-        return None if seen is None else seen.wanted or choose_range(seen, self.method)
+        return (
+            None
+            if seen is None
+            else seen.wanted or choose_range(seen, self.method, PLACEMENTS[self.target].activation_scheme)
+        )
 
     def _wanted(self, node: Node) -> str:
         if not _is_named(node, self.only):
@@ -96,11 +104,14 @@ class QuantizeStatic(Pass):
         erase_dead(last)
 
 
-def choose_range(seen: TensorStatistics, method: Method) -> Range | None:
+def choose_range(seen: TensorStatistics, method: Method, scheme: Scheme) -> Range | None:
     """The range to quantize for, from what was observed."""
-    if method == "minmax" or seen.histogram is None:
+    if method == "minmax" or seen.histogram is None or seen.observed is None:
         return seen.observed
-    return seen.histogram.quantile(1 - _SHARE), seen.histogram.quantile(_SHARE)
+    counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
+    if method == "percentile":
+        return histogram_ranges.percentile(counts, edges)
+    return _METHODS[method](counts, edges, scheme)
 
 
 def _is_named(node: Node, patterns: str) -> bool:
