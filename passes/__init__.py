@@ -105,7 +105,6 @@ __all__ = [
 ]
 
 PASSES: Mapping[str, type[Pass]] = {
-    "convert-precision": ConvertPrecision,
     "fold-constants": FoldConstants,
     "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
@@ -164,6 +163,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "simplify-logic": SimplifyLogic,
     "simplify-loops": SimplifyLoops,
     "simplify-sequences": SimplifySequences,
+    "convert-precision": ConvertPrecision,
 }
 
 _SIMPLIFY = (

@@ -12,6 +12,7 @@ import numpy as np
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import Attribute
 from planish.ir.tensor import ArrayTensor, Tensor
+from planish.passes.kernels import cpu
 from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
 from planish.passes.precision.conversion import Conversion
@@ -31,9 +32,9 @@ class ConvertPrecision(Pass):
 
     Approximate: each result is rounded to 11 bits (float16) or 8 (bfloat16). It needs inputs and intermediate numbers
     that do not overflow. What constants show to overflow, what sums or raises to powers, what jumps where it is
-    rounded, and what counts or looks up stays in single precision, with a Cast at each border. So do If, Loop and Scan, whose
-    bodies are converted inside. Measured ranges tell more: what they show to be too large or too small stays, and sums
-    and powers that they show to fit are converted.
+    rounded, and what counts or looks up stays in single precision, with a Cast at each border. So do If, Loop and
+    Scan, whose bodies are converted inside. Measured ranges tell more: what they show to be too large or too small
+    stays, and sums and powers that they show to fit are converted.
 
     to: float16 or bfloat16. keep: patterns, joined by |, of names of nodes or operators that stay as they are.
     interface: whether the types of the model's inputs and outputs stay, or become half, too.
@@ -50,7 +51,7 @@ class ConvertPrecision(Pass):
         if not run.allows("APPROXIMATE") or run.exhausted:
             return
         half = Half(DType[self.to.upper()])
-        survey = Survey(half, graph.opset_imports.get("", 0), self.ranges, self.keep)
+        survey = Survey(half, graph.opset_imports.get("", 0), run.kernels, self.ranges, self.keep)
         survey.look(graph)
         free = self.chosen(graph, survey, run)
         self.tell(survey, free, run)
@@ -90,6 +91,8 @@ class ConvertPrecision(Pass):
         small = [node for node in survey.free if node not in free]
         if small:
             run.note(f"{_named(small)} in float32: the Casts around would cost more than they save")
+        if run.kernels.name != cpu().name:  # of other providers no more is known than that they have some of these
+            return
         lacking = Counter(
             node.op
             for node, slots in free.items()

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.ops.table import is_pure
 from planish.ir.types import TensorType
+from planish.passes.kernels import Kernels, cpu
 from planish.passes.precision.half import Half
 from planish.passes.precision.sensitive import (
     BOUNDED,
@@ -67,6 +68,7 @@ class Survey:
 
     half: Half
     opset: int
+    kernels: Kernels
     ranges: Ranges | None = None
     keep: str = ""
     kept: dict[Node, str] = field(default_factory=dict[Node, str])
@@ -195,9 +197,16 @@ class Survey:
         return ""
 
     def by_opset(self, node: Node, slots: tuple[int, ...]) -> str:
-        needed = opset_needed(in_half(node, slots, self.half.dtype), self.opset)
+        trial = in_half(node, slots, self.half.dtype)
+        needed = opset_needed(trial, self.opset)
         if needed is None:
             return f"{node.op} takes no {self.half.name}"
+        if (
+            self.half.dtype is DType.BFLOAT16
+            and self.kernels.name == cpu().name
+            and not self.kernels.runs(trial, needed)
+        ):
+            return f"{self.kernels.name} has no kernel for {node.op} of bfloat16, and casts around float16 alone"
         if needed > self.opset:
             self.needed[node] = needed
         return ""
