@@ -53,6 +53,7 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.fold_fills import FoldFills
@@ -164,6 +165,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "simplify-loops": SimplifyLoops,
     "simplify-sequences": SimplifySequences,
     "convert-precision": ConvertPrecision,
+    "remove-quantization": RemoveQuantization,
 }
 
 _SIMPLIFY = (

@@ -187,10 +187,7 @@ def test_each_node_is_a_rewrite(limit: int) -> None:
     [
         "g (double[N,4] x) => (double[N,4] y) { a = Mul(x, x)  y = Relu(a) }",
         "g (int64[N,4] x) => (int64[N,4] y) { a = Mul(x, x)  y = Abs(a) }",
-        "g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }",
-        "g (float[N,4] x, float[N,4] z) => (bool[N,4] y) { y = Less(x, z) }",
         "g (float[N,4] x, int64[1] k) => (float[A,B] v, int64[C,D] y) { v, y = TopK(x, k) }",
-        "g (float s, float e, float d) => (float[N] y) { y = Range(s, e, d) }",
         "g (float[N] x, float s) => (float[N] y) { q = QuantizeLinear(x, s)  y = DequantizeLinear(q, s) }",
     ],
 )
@@ -308,7 +305,6 @@ def test_sums_and_powers_need_measured_ranges() -> None:
     )
     found = converted(proto)
     assert any("its sums or powers may overflow; measured ranges would tell" in note for note in found.notes)
-    found.run({"x": X * np.float32(1000)})
     (_, expected), (_, result) = found.run({"x": X * np.float32(1000)})
     assert np.isfinite(result).all()
     assert np.allclose(result, expected, rtol=0.01)

@@ -14,8 +14,8 @@ from tests.equivalence import PLAIN
 from tests.passes.precision.test_convert_precision import converted, decibels
 
 DECIBELS = {"text-recognition": 25.0, "text-detection": 20.0, "silero-vad": 40.0}
-"""Of results over errors, on noise, where the last Sigmoid or Softmax is so far from 1 that thousandths of what it reads
-are as much of what it gives; by the beginnings of names, else 50.
+"""Of results over errors, by the beginnings of names, else 50. On noise, where the last Sigmoid or Softmax is so far
+from 1 that thousandths of what it reads are as much of what it gives.
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
