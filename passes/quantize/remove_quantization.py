@@ -139,20 +139,28 @@ def dynamic_product(m: Match) -> Value | None:
     maker = None if codes is None else codes.producer
     if maker is None or maker.op != "DynamicQuantizeLinear" or node.operand(2) is not maker.results[2]:
         return m.decline("its first operand does not come from a DynamicQuantizeLinear")
-    weight_scale = _other_factor(m[factor], maker.results[1])
-    offset, w, source = node.operand(3), node.operands[1], maker.operands[0]
-    known = None if w is None else arrays(m, (w, weight_scale, *([] if offset is None else [offset])))
-    if known is None or w is None or source is None:
-        return m.decline("the product is not scaled by both scales, or the weights are computed")
+    w, source = node.operands[1], maker.operands[0]
+    scale = _other_factor(m[factor], maker.results[1])
+    weight = None if w is None or scale is None else _weight(m, node, w, scale)
+    if weight is None or source is None:
+        return m.decline("it is not scaled by both scales, or the weights are computed or not scaled by channel")
+    return m.add(node.op.removesuffix("Integer"), (source, weight), node.attributes)
+
+
+def _weight(m: Match, node: Node, codes: Value, scale: Value) -> Value | None:
+    """The real weights of a product of integers: constant, or those that are quantized as the model runs."""
+    zero_point, maker = node.operand(3), codes.producer
+    if maker is not None and maker.op == "DynamicQuantizeLinear":
+        return maker.operands[0] if maker.results[1:] == (scale, zero_point) else None
+    known = arrays(m, (codes, scale) if zero_point is None else (codes, scale, zero_point))
+    if known is None:
+        return None
     axis = 0 if node.op == "ConvInteger" else -1
     channels = known[0].shape[axis]
     if known[1].size > 1 and not _is_along(known[1], channels, node.op == "ConvInteger"):
-        return m.decline("the weights' scales are not one for each of their channels")
+        return None
     array = dequantized(known[0], known[1].reshape(-1), known[2].reshape(-1) if len(known) > 2 else None, axis)
-    if array is None:
-        return m.decline("scales and zero points are not as the operator has them")
-    made = m.constant(array, w.name)
-    return m.add(node.op.removesuffix("Integer"), (source, made), node.attributes)
+    return None if array is None else m.constant(array, codes.name)
 
 
 def _other_factor(product: Value, dynamic_scale: Value) -> Value | None:

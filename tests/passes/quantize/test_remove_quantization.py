@@ -246,6 +246,30 @@ def test_a_dynamic_product() -> None:
     assert near(built(nodes, {"w": w, "ws": scales, "wz": np.zeros(5, np.int8)}, ["N", 8]), X, 1) == ["MatMul"]
 
 
+def test_a_dynamic_convolution_whose_weights_are_quantized_as_it_runs() -> None:
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q qs qz"),
+        node("DynamicQuantizeLinear", "w", "u us uz"),
+        node("ConvInteger", "q u qz uz", "i"),
+        node("Cast", "i", "c", to=1),
+        node("Mul", "us qs", "f"),
+        node("Mul", "f c", "y"),
+    ]
+    w = RNG.normal(0, 0.2, (4, 3, 3, 3)).astype(np.float32)
+    assert near(built(nodes, {"w": w}, ["N", 3, 6, 6]), IMAGE, 2) == ["Conv"]
+
+
+def test_a_dynamic_product_with_another_scale_stays() -> None:
+    constants = {"w": codes((8, 5)), "s": np.array(0.01, np.float32), "wz": np.zeros((), np.int8)}
+    nodes = [
+        node("DynamicQuantizeLinear", "x", "q qs qz"),
+        node("MatMulInteger", "q w qz wz", "i"),
+        node("Cast", "i", "c", to=1),
+        node("Mul", "c s", "y"),
+    ]
+    assert "MatMulInteger" in restored(built(nodes, constants, ["N", 8]))[1]
+
+
 def test_dynamic_products_of_onnx_runtime() -> None:
     constants = {
         "w": codes((8, 5)),
