@@ -53,6 +53,8 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.quantize.clip_weights import ClipWeights
+from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
@@ -164,6 +166,8 @@ PASSES: Mapping[str, type[Pass]] = {
     "simplify-logic": SimplifyLogic,
     "simplify-loops": SimplifyLoops,
     "simplify-sequences": SimplifySequences,
+    "clip-weights": ClipWeights,
+    "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
     "remove-quantization": RemoveQuantization,
 }
