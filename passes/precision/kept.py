@@ -207,6 +207,10 @@ class Survey:
             and not self.kernels.runs(trial, needed)
         ):
             return f"{self.kernels.name} has no kernel for {node.op} of bfloat16, and casts around float16 alone"
+        if needed > max(self.opset, self.kernels.newest):
+            return (
+                f"{node.op} takes {self.half.name} from opset {needed} on alone, which {self.kernels.name} does not run"
+            )
         if needed > self.opset:
             self.needed[node] = needed
         return ""

@@ -167,6 +167,12 @@ def test_no_newer_opset_than_was_asked_for() -> None:
     assert record.notes == ["y (Conv) stays in float32: Conv takes bfloat16 from opset 22 on alone"]
 
 
+def test_no_opset_that_the_target_does_not_run() -> None:
+    found = converted(net("a = MatMul(x, w)  b = Celu(a)  y = MatMul(b, v)"))
+    assert found.types()["b"] == 1
+    assert any("Celu takes float16 from opset" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("limit", range(5))
 def test_each_node_is_a_rewrite(limit: int) -> None:
     proto = net("a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, v)")
