@@ -66,7 +66,7 @@ def size_of(feeds: Mapping[str, tuple[int, ...]], graph: Graph) -> Sizes:
     for value in graph.inputs:
         shape = feeds.get(value.name, ())
         for dim, number in zip(value.shape or (), shape, strict=False):
-            if isinstance(dim, Expr) and dim.symbols == {str(dim)}:
+            if isinstance(dim, Expr) and dim.symbols() == {str(dim)}:
                 binding[str(dim)] = number
     largest = max((number for shape in feeds.values() for number in shape), default=1)
 

@@ -38,17 +38,17 @@ class Histogram:
     @staticmethod
     def of(numbers: Floats) -> Histogram:
         """numbers: finite, at least one."""
-        exponent = exponent_of(float(numbers.min()), float(numbers.max()))
-        return Histogram.at(numbers, exponent)
+        low, high = float(numbers.min()), float(numbers.max())
+        return Histogram.at(numbers, exponent_of(low, high), low)
 
     @staticmethod
-    def at(numbers: Floats, exponent: int) -> Histogram:
-        """With bins of that width, which must be wide enough for the numbers to fit."""
-        scaled = _scaled(numbers, -exponent)
-        places = np.floor(scaled, out=scaled).astype(np.int64)
-        first = int(places.min())
+    def at(numbers: Floats, exponent: int, low: float) -> Histogram:
+        """With bins of that width, which must be wide enough for the numbers to fit; low: the least of them."""
+        first = _place(low, exponent)
+        places = _scaled(numbers, -exponent)
+        np.floor(places, out=places)
         places -= first
-        return Histogram(exponent, first, np.bincount(places).astype(np.int64, copy=False))
+        return Histogram(exponent, first, np.bincount(places.astype(np.int64)).astype(np.int64, copy=False))
 
     @property
     def width(self) -> float:
