@@ -56,8 +56,8 @@ class StagedSession:
 def give_back() -> None:
     """Let the C library return to the system what is freed but scattered among what is held.
 
-    Without it, results of all sizes that come and go beside small ones that stay had a text recogniser's process grow to
-    more than twice its size. glibc alone has this; elsewhere nothing happens.
+    Without it, results of all sizes that come and go beside small ones that stay had a text recogniser's process grow
+    to more than twice its size. glibc alone has this; elsewhere nothing happens.
     """
     trim = _malloc_trim()
     if trim is not None:

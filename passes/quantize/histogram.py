@@ -47,6 +47,8 @@ class Histogram:
         first = _place(low, exponent)
         places = _scaled(numbers, -exponent)
         np.floor(places, out=places)
+        if exponent > 0 and low < 0:
+            places[(places == 0) & (numbers < 0)] = -1  # of which the scaled number was too small for a double
         places -= first
         return Histogram(exponent, first, np.bincount(places.astype(np.int64)).astype(np.int64, copy=False))
 
@@ -99,7 +101,8 @@ def exponent_of(low: float, high: float) -> int:
 
 
 def _place(number: float, exponent: int) -> int:
-    return math.floor(math.ldexp(number, -exponent))
+    scaled = math.ldexp(number, -exponent)
+    return -1 if number < 0 and scaled == 0 else math.floor(scaled)
 
 
 def _scaled(numbers: Floats, exponent: int) -> Floats:
