@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from planish import ir
 from planish.ir import DType, Node
-from planish.passes.quantize.gram import Gram, Window, gram_key
+from planish.passes.quantize.gram import Gram, Window
 from planish.runtime.patches import GramObserver, Rows
 from planish.runtime.session import Session
 
@@ -163,30 +163,3 @@ def test_an_image_smaller_than_the_kernel_has_no_windows() -> None:
     observer = GramObserver(Rows(window=Window((3,), (1,), (1,), (0, 0), 1, "NOTSET")))
     observer.observe(np.ones((1, 1, 2), np.float32))
     assert observer.gram() is None
-
-
-def test_only_products_with_constant_weights_have_a_key() -> None:
-    b = ir.Builder()
-    x, y = b.input("x", DType.FLOAT, (2, 3)), b.input("y", DType.FLOAT, (3, 4))
-    w = b.initializer("w", np.ones((3, 4), np.float32))
-    t = b.initializer("t", np.ones((2, 4), np.float32))
-    products = (
-        b.node("MatMul", (x, w), result="a"),
-        b.node("MatMul", (x, y), result="b"),
-        b.node("Gemm", (x, t), {"transA": 1}, result="c"),
-        b.node("Relu", (x,), result="d"),
-        b.node("MatMul", (x, b.initializer("batch", np.ones((5, 3, 4), np.float32))), result="e"),
-        b.node("Gemm", (x, w), result="f"),
-    )
-    keys = [gram_key(value.producer) for value in products if value.producer is not None]
-    assert keys == ["x", None, "x|transposed", None, None, "x"]
-
-
-def test_the_key_of_a_convolution_tells_its_windows_and_nothing_else() -> None:
-    weight = np.ones((4, 1, 3, 3), np.float32)
-    keys = {
-        gram_key(convolution((1, 2, 9, 9), weight * scale, more)[1])
-        for scale in (1, 2)
-        for more in ({"group": 2}, {"group": 2, "auto_pad": "VALID"}, {"group": 2, "pads": (0, 0, 0, 0)})
-    }
-    assert keys == {"x|conv(kernel=3x3 strides=1x1 dilations=1x1 pads=0x0x0x0 group=2)"}
