@@ -19,3 +19,7 @@ class PassError(Exception):
 
 class PipelineError(Exception):
     """A pipeline that cannot be read: an unknown pass, an option it lacks, a value of the wrong kind."""
+
+
+class CalibrationError(Exception):
+    """What was observed of a model cannot be read, or not be observed: the message names the file and the key."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planish.runtime.agreement import CompareReport
     from planish.runtime.benchmark import benchmark, benchmark_creation
     from planish.runtime.bindings import Binding
+    from planish.runtime.calibrate import calibrate
     from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
     from planish.runtime.errors import SessionError, TaskError
@@ -42,6 +43,7 @@ __all__ = [
     "TaskError",
     "benchmark",
     "benchmark_creation",
+    "calibrate",
     "compare",
     "evaluate",
     "inspect",
@@ -66,6 +68,7 @@ _HOMES = {
     "TaskError": "errors",
     "benchmark": "benchmark",
     "benchmark_creation": "benchmark",
+    "calibrate": "calibrate",
     "compare": "compare",
     "evaluate": "evaluate",
     "inspect": "inspect",

@@ -67,7 +67,7 @@ class FolderTask(Task[Array, Array]):
         if not files:
             where = f"{self._folder / split}" if split == "calibration" else f"{self._folder} or {self._folder / split}"
             raise TaskError(f"there are no samples for {split}: no .npz file is in {where}")
-        return Samples(len(files), lambda index: _read(files[index]))
+        return Samples(len(files), lambda index: read_sample(files[index]))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> Array:
         outputs = run(feeds)
@@ -86,7 +86,7 @@ class FolderTask(Task[Array, Array]):
         return self._like
 
 
-def _read(file: Path) -> Sample[Array]:
+def read_sample(file: Path) -> Sample[Array]:
     try:
         with file.open("rb") as stream, NpzFile(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

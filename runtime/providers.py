@@ -199,6 +199,7 @@ class SessionOptions(Protocol):
     inter_op_num_threads: int
     log_severity_level: int
     graph_optimization_level: object
+    enable_cpu_mem_arena: bool
 
     def add_session_config_entry(self, key: str, value: str, /) -> None: ...
 
@@ -247,8 +248,12 @@ def reason(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def open_session(model: str | bytes, label: str, target: Target, config: Mapping[str, str]) -> InferenceSession:
+def open_session(
+    model: str | bytes, label: str, target: Target, config: Mapping[str, str], *, arena: bool = True
+) -> InferenceSession:
     """A session in which `target.provider` owns at least one node, or the model has none.
+
+    arena: whether it keeps what memory its runs took, for the next one.
 
     Raises:
         SessionError: the model cannot be loaded, or the provider is absent or was given no node.
@@ -266,6 +271,7 @@ def open_session(model: str | bytes, label: str, target: Target, config: Mapping
     options.log_severity_level = _FATAL  # what it logs as an error is raised, too
     options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
     options.graph_optimization_level = api.GraphOptimizationLevel(OPTIMIZATION_LEVELS[target.optimization])
     for key, value in {**config, "session.record_ep_graph_assignment_info": "1"}.items():
         options.add_session_config_entry(key, value)

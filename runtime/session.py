@@ -80,13 +80,18 @@ class Session:
         model: str | os.PathLike[str] | bytes,
         target: Target | None = None,
         config: Mapping[str, str] | None = None,
+        *,
+        arena: bool = True,
     ) -> None:
-        """`config` holds ONNX Runtime's session configuration entries, such as session.disable_quant_qdq."""
+        """`config` holds ONNX Runtime's session configuration entries, such as session.disable_quant_qdq.
+
+        arena: whether it keeps what memory its runs took, which is quicker, for the next one.
+        """
         self.target = target or Target()
         self.label = "the model given as bytes" if isinstance(model, bytes) else os.fspath(model)
         start = time.perf_counter()
         opened = open_session(
-            model if isinstance(model, bytes) else os.fspath(model), self.label, self.target, config or {}
+            model if isinstance(model, bytes) else os.fspath(model), self.label, self.target, config or {}, arena=arena
         )
         self.creation_seconds = time.perf_counter() - start
         self.inference_session: InferenceSession = opened

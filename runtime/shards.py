@@ -24,6 +24,7 @@ from planish.runtime.providers import Target
 from planish.runtime.session import Session
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 _SHARDS = 64
 """At most: enough to keep a small cluster busy, and to lose little when a worker dies."""
@@ -46,6 +47,17 @@ class ModelFile:
         files = tuple(str(file.absolute()) for file in (path, *data_files))
         return ModelFile(files[0], files[1:], _sha256(files))
 
+    def check(self) -> None:
+        """Raises SessionError where the file does not hold what it held when the work began."""
+        try:
+            found = _sha256((self.path, *self.data_files))
+        except OSError as error:
+            raise SessionError(f"a worker cannot read {self.path}: {error.strerror or error}") from error
+        if found != self.sha256:
+            raise SessionError(
+                f"{self.path} has changed since the work on it began, or is another file where it is done"
+            )
+
 
 @lru_cache(maxsize=_SESSIONS)
 def session(model: ModelFile, target: Target) -> Session:
@@ -54,12 +66,7 @@ def session(model: ModelFile, target: Target) -> Session:
     Raises:
         SessionError: the file does not hold what it held when the work began, or cannot be opened on the target.
     """
-    try:
-        found = _sha256((model.path, *model.data_files))
-    except OSError as error:
-        raise SessionError(f"a worker cannot read {model.path}: {error.strerror or error}") from error
-    if found != model.sha256:
-        raise SessionError(f"{model.path} has changed since the work on it began, or is another file where it is done")
+    model.check()
     return Session(model.path, target)
 
 
@@ -73,17 +80,35 @@ def spread(
     Raises:
         SessionError: a process died, as one that is out of memory does, or `work` does not pickle.
     """
-    api = cast("_Joblib", joblib)
+    parts = shards(indices)
+    return list(stream(work, parts, len(parts), jobs=jobs, progress=progress, what=what))
+
+
+def shards(indices: Sequence[int]) -> list[Sequence[int]]:
+    """At most 64 stretches of the indices."""
     size = math.ceil(len(indices) / _SHARDS)
-    shards = [indices[start : start + size] for start in range(0, len(indices), size or 1)]
+    return [indices[start : start + size] for start in range(0, len(indices), size or 1)]
+
+
+def stream(
+    work: Callable[[S], R], parts: Iterable[S], count: int, *, jobs: int | None, progress: Progress, what: str
+) -> Iterator[R]:
+    """What `work` gives for each part, in their order, as soon as it is there; a few are under way ahead of the caller.
+
+    parts: taken one by one, so that they need not all be there at once. count: how many; 0 where that is not known.
+
+    Raises:
+        SessionError: as `spread` does.
+    """
+    api = cast("_Joblib", joblib)
 
     def calls() -> Iterator[object]:  # joblib takes the next one when there is room for it
-        for number, shard in enumerate(shards):
-            progress(what, number / len(shards))
-            yield api.delayed(work)(shard)
+        for number, part in enumerate(parts):
+            progress(what, number / count if count else 0.0)
+            yield api.delayed(work)(part)
 
     try:
-        return cast("list[R]", api.Parallel(n_jobs=jobs)(calls()))
+        yield from cast("Iterable[R]", api.Parallel(n_jobs=jobs, return_as="generator")(calls()))
     except (BrokenExecutor, PicklingError) as error:
         reason = " ".join(str(error).split())
         raise SessionError(f"{what}: a process died at the work, or could not take it: {reason}") from error
@@ -94,7 +119,7 @@ class _Joblib(Protocol):
 
     def delayed(self, function: Callable[..., object], /) -> Callable[..., object]: ...
     @property
-    def Parallel(self) -> Callable[..., Callable[[Iterable[object]], list[object]]]: ...  # noqa: N802
+    def Parallel(self) -> Callable[..., Callable[[Iterable[object]], Iterable[object]]]: ...  # noqa: N802
 
 
 def _sha256(files: Iterable[str]) -> str:

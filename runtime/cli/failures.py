@@ -8,6 +8,7 @@ import sys
 
 from planish.ir import GraphError
 from planish.passes import PassError, PipelineError
+from planish.passes.errors import CalibrationError
 from planish.runtime.cli import Command
 from planish.runtime.errors import SessionError, TaskError
 
@@ -28,7 +29,7 @@ def guarded(command: Command, arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  lives until the interpreter ends
         return 0
-    except (CommandError, PassError, PipelineError, SessionError, TaskError) as error:
+    except (CalibrationError, CommandError, PassError, PipelineError, SessionError, TaskError) as error:
         return _report(str(error))
     except OSError as error:
         return _report(f"{error.filename}: {error.strerror}" if error.filename else str(error))

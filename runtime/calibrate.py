@@ -1,0 +1,229 @@
+"""Run a model on samples and keep what its tensors held, in bounded memory and the same bits wherever it is done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from planish import ir
+from planish.passes.errors import CalibrationError
+from planish.passes.quantize.calibration import Calibration, TensorStatistics
+from planish.runtime.cut import Plan, cut, size_of
+from planish.runtime.files import Model, at_path, repaired
+from planish.runtime.progress import Progress, silent
+from planish.runtime.providers import Array, Target
+from planish.runtime.samples import Parts, Runner, Samples, parts_of
+from planish.runtime.session import Argument, Feed, Session
+from planish.runtime.shards import stream
+from planish.runtime.staged import StagedSession, give_back
+from planish.runtime.task import Outputs
+from planish.runtime.watching import Watch, Watching, found_grams, watch
+
+T = TypeVar("T")
+
+
+def calibrate(
+    model: Model,
+    samples: Samples,
+    *,
+    grams: Collection[str] = (),
+    tensors: Collection[str] | None = None,
+    target: Target | None = None,
+    jobs: int | None = None,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> Calibration:
+    """Statistics of the model's float tensors over the samples, by the names that they have in its file.
+
+    Counts, extremes, channels and histograms do not depend on the order of the samples. Means, variances and Gram
+    matrices do in their last bits, so shards, which follow from the number of samples alone, are merged in their order.
+
+    Args:
+        samples: a task, of which the calibration split is taken; a folder of .npz files, an array for each input; or
+            feeds one after the other, which are taken as they are needed.
+        grams: names or patterns (`*`) of the tensors that products with constant weights make or take, for which Gram
+            matrices are kept. tensors: the same for statistics; None means all.
+        target: 0 threads mean one here, so that the bits depend neither on the number of cores nor on what else runs.
+        jobs: processes; None is what `joblib.parallel_config` says, else one. Workers elsewhere read the same files.
+        limit: so many samples, evenly spread over a task or a folder; the first ones of an iterable.
+
+    Raises:
+        CalibrationError: there are no samples, one does not fit the model's inputs, a name is unknown, or a tensor
+            holds nothing but NaN.
+        GraphError: the model is not valid.
+        SessionError: ONNX Runtime cannot run it.
+        TaskError: the task and the model do not fit each other, or a sample cannot be read.
+    """
+    target = target or Target()
+    target = replace(target, threads=target.threads or 1)
+    name = f"graph {model.name}" if isinstance(model, ir.Graph) else str(model)
+    parts = parts_of(samples, limit)
+    with ExitStack() as stack:
+        path = at_path(stack, model, "graph.onnx")
+        graph = ir.load(path)
+        path = repaired(stack, path, graph)
+        watched = watch(graph, tensors, grams)
+        face = _face(path, target)
+        shapes = _shapes(parts, face)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
+        plan = cut(graph, watched.names, size_of(shapes, graph), folder)
+        give_back()
+        work = partial(_observe, _Work(plan, watched, face, target), parts.runner)
+        found = Watching(watched)
+        try:
+            for part in stream(
+                work, parts.parts, parts.count, jobs=jobs, progress=progress, what=f"calibrating {name}"
+            ):
+                found.merge(part)
+        finally:
+            _open.cache_clear()
+    return _result(name, found, watched)
+
+
+@dataclass(frozen=True)
+class _Face:
+    """What a model takes and tells of itself, as ONNX Runtime knows it."""
+
+    label: str
+    inputs: tuple[Argument, ...]
+    overridable: tuple[Argument, ...]
+    metadata: Mapping[str, str]
+
+
+def _face(path: Path, target: Target) -> _Face:
+    opened = Session(path, target)
+    return _Face(opened.label, opened.inputs, opened.overridable, opened.metadata)
+
+
+@lru_cache(maxsize=1)
+def _open(plan: Plan, target: Target) -> StagedSession:
+    return StagedSession(plan, target)
+
+
+@dataclass(frozen=True)
+class _Work:
+    plan: Plan
+    watched: Watch
+    face: _Face
+    target: Target
+
+
+def _observe(work: _Work, runner: Runner[T], items: Sequence[T]) -> Watching:
+    """What was seen of some samples: a pure function, whichever process calls it."""
+    watching = Watching(work.watched)
+    opened = _open(work.plan, work.target)
+    for item in items:
+        runner.run(item, _Run(work.face, runner.where(item), opened, watching))
+        watching.samples += 1
+    return watching
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Runs the stages and looks at what they give."""
+
+    face: _Face
+    where: str
+    opened: StagedSession
+    watching: Watching
+
+    @property
+    def inputs(self) -> Sequence[Argument]:
+        return self.face.inputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.face.metadata
+
+    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs:
+        _check(feeds, self.face, self.where)
+        return Outputs(self.opened.run(feeds, self.watching.look), self.face.label)
+
+
+class _SeenError(Exception):
+    pass
+
+
+@dataclass
+class _Probe:
+    """Takes what a task feeds, and runs nothing."""
+
+    face: _Face
+    where: str
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def inputs(self) -> Sequence[Argument]:
+        return self.face.inputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.face.metadata
+
+    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs:
+        _check(feeds, self.face, self.where)
+        self.shapes.update({name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)})
+        raise _SeenError
+
+
+def _shapes(parts: Parts[T], face: _Face) -> dict[str, tuple[int, ...]]:
+    """Of the inputs, in the first run on the first sample."""
+    probe = _Probe(face, parts.runner.where(parts.first), {})
+    with suppress(_SeenError):
+        parts.runner.run(parts.first, probe)
+    return probe.shapes
+
+
+def _check(feeds: Mapping[str, Feed], face: _Face, where: str) -> None:
+    known = {argument.name: argument for argument in (*face.inputs, *face.overridable)}
+    for name, feed in feeds.items():
+        if name not in known:
+            inputs = ", ".join(argument.name for argument in face.inputs) or "none"
+            raise CalibrationError(
+                f"{where} feeds {name!r}, and {face.label} has no such input: its inputs are {inputs}"
+            )
+        if isinstance(feed, np.ndarray) and known[name].is_tensor:
+            _check_tensor(feed, known[name], where)
+    for argument in face.inputs:
+        if feeds.get(argument.name) is None and not argument.is_optional:
+            raise CalibrationError(f"{where} lacks the input {argument.name!r} ({argument.type}) of {face.label}")
+
+
+def _check_tensor(feed: Array, argument: Argument, where: str) -> None:
+    if argument.element != "string" and feed.dtype != argument.dtype:
+        raise CalibrationError(f"{where}: the input {argument.name!r} is {argument.dtype}, and {feed.dtype} is fed")
+    shape = argument.shape
+    fits = len(shape) == feed.ndim and all(
+        dim == extent or not isinstance(dim, int) for dim, extent in zip(shape, feed.shape, strict=True)
+    )
+    if shape and not fits:
+        wanted = ", ".join("any" if dim is None else str(dim) for dim in shape)
+        raise CalibrationError(
+            f"{where}: the input {argument.name!r} has the shape [{wanted}], and {list(feed.shape)} is fed"
+        )
+
+
+def _result(model: str, found: Watching, watched: Watch) -> Calibration:
+    tensors = {name: observer.statistics() for name, observer in found.tensors.items()}
+    warnings = [line for name, seen in tensors.items() for line in _doubts(name, seen)]
+    for name, seen in tensors.items():
+        if seen.count and seen.nans == seen.count:
+            raise CalibrationError(
+                f"tensor {name!r} of {model} holds nothing but NaN in {found.samples} samples: the model or the "
+                "samples are broken"
+            )
+    return Calibration(tensors, found_grams(found), model, found.samples, (*warnings, *watched.notes))
+
+
+def _doubts(name: str, seen: TensorStatistics) -> list[str]:
+    kinds = [f"{count} {kind}" for count, kind in ((seen.nans, "NaN"), (seen.infs, "infinities")) if count]
+    if kinds:
+        return [f"tensor {name!r} holds {' and '.join(kinds)} in {seen.count} elements, which no range is made of"]
+    return [] if seen.count else [f"tensor {name!r} was never made, or was always empty"]
