@@ -17,9 +17,10 @@ from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
 from planish.passes.precision.conversion import Conversion
 from planish.passes.precision.half import Half
-from planish.passes.precision.kept import Ranges, Survey
+from planish.passes.precision.kept import Survey
 from planish.passes.precision.regions import is_worth_it, regions
 from planish.passes.precision.slots import exact_source, in_half, taken_in_half
+from planish.passes.quantize.calibration import Calibration
 from planish.passes.run import Run
 
 _SHOWN = 3
@@ -37,7 +38,8 @@ class ConvertPrecision(Pass):
     stays, and sums and powers that they show to fit are converted.
 
     to: float16 or bfloat16. keep: patterns, joined by |, of names of nodes or operators that stay as they are.
-    interface: whether the types of the model's inputs and outputs stay, or become half, too.
+    interface: whether the types of the model's inputs and outputs stay, or become half, too. ranges: the file that
+    `planish calibrate` wrote.
     """
 
     name: ClassVar[str] = "convert-precision"
@@ -45,7 +47,7 @@ class ConvertPrecision(Pass):
     to: Literal["float16", "bfloat16"] = "float16"
     keep: str = ""
     interface: Literal["keep", "convert"] = "keep"
-    ranges: Ranges | None = None
+    ranges: Calibration | None = None
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         if not run.allows("APPROXIMATE") or run.exhausted:

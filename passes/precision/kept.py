@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol
+from typing import Literal
 
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.ops.table import is_pure
@@ -35,6 +35,7 @@ from planish.passes.precision.sensitive import (
     terms,
 )
 from planish.passes.precision.slots import READ_SHAPE, exact_source, half_slots, in_half, never_binds, opset_needed
+from planish.passes.quantize.calibration import Calibration
 
 _NO_BOUNDARY = ("Cast", "CastLike", "Constant", *READ_SHAPE)
 Spreading = Literal["large", "small", "counted"]
@@ -45,23 +46,6 @@ _MEANING: Mapping[Spreading, str] = {
 }
 
 
-class Observed(Protocol):
-    """What was measured of a tensor: extremes and moments of its finite elements."""
-
-    @property
-    def observed(self) -> tuple[float, float] | None: ...
-    @property
-    def mean(self) -> float | None: ...
-    @property
-    def variance(self) -> float | None: ...
-
-
-class Ranges(Protocol):
-    """What was measured of the tensors of a model."""
-
-    def of(self, value: Value | None) -> Observed | None: ...
-
-
 @dataclass
 class Survey:
     """Every node of a graph and of those nested in it that works on single precision: whether it can leave it."""
@@ -69,7 +53,7 @@ class Survey:
     half: Half
     opset: int
     kernels: Kernels
-    ranges: Ranges | None = None
+    ranges: Calibration | None = None
     keep: str = ""
     kept: dict[Node, str] = field(default_factory=dict[Node, str])
     """Why a node stays in single precision."""
@@ -242,9 +226,9 @@ class Survey:
         return kind != "counted" and self.magnitude(value) is not None and not self.lost(value)
 
     def magnitude(self, value: Value | None) -> float | None:
-        """The largest one that was observed, or that a constant holds."""
+        """The largest one that was observed, or that the user says there is."""
         seen = None if self.ranges is None else self.ranges.of(value)
-        return None if seen is None or seen.observed is None else max(abs(end) for end in seen.observed)
+        return None if seen is None or seen.range is None else max(abs(end) for end in seen.range)
 
     def lost(self, value: Value) -> str:
         """Whether half precision has no room for what was observed: within a factor of 2 of its ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir, passes
-from planish.ir import Value
 from planish.passes.kernels import Kernels, kernels_for
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.run import Fp
 from planish.runtime.session import Feed, Session
 from tests.equivalence import PLAIN, model, op_types, same_interface, untouched
@@ -373,24 +373,13 @@ def test_branches_and_what_they_capture() -> None:
 # Measured ranges
 
 
-@dataclass
-class Seen:
-    observed: tuple[float, float] | None
-    mean: float | None = None
-    variance: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    tensors: Mapping[str, Seen] = field(hash=False)
-
-    def of(self, value: Value | None) -> Seen | None:
-        return None if value is None else self.tensors.get(value.name)
+def seen(low: float, high: float, mean: float | None = None, variance: float | None = None) -> TensorStatistics:
+    return TensorStatistics(low, high, mean=mean, variance=variance)
 
 
 def test_measured_ranges_refuse_what_overflows_and_what_vanishes() -> None:
     proto = net("a = MatMul(x, w)  b = Relu(a)  c = MatMul(b, v)  y = Relu(c)")
-    table = Table({"a": Seen((-4e4, 1.0)), "c": Seen((-1e-5, 1e-5), 0.0, 1e-12), "b": Seen((0.0, 1.0), 0.0, 0.1)})
+    table = Calibration({"a": seen(-4e4, 1.0), "c": seen(-1e-5, 1e-5, 0.0, 1e-12), "b": seen(0.0, 1.0, 0.0, 0.1)})
     found = converted(proto, ConvertPrecision(ranges=table))
     assert found.rewrites == []
     assert any("%a reaches 4e+04, and float16 ends at 65504" in note for note in found.notes)
@@ -400,7 +389,7 @@ def test_measured_ranges_refuse_what_overflows_and_what_vanishes() -> None:
 def test_measured_ranges_free_what_fits() -> None:
     proto = net("a = MatMul(x, w)  q = Exp(a)  y = MatMul(q, v)")
     assert "Cast" in converted(proto).ops[2:-1]
-    fits = Table({"a": Seen((-2.0, 2.0)), "q": Seen((0.1, 8.0))})
+    fits = Calibration({"a": seen(-2.0, 2.0), "q": seen(0.1, 8.0)})
     assert converted(proto, ConvertPrecision(ranges=fits)).ops == ["Cast", "MatMul", "Exp", "MatMul", "Cast"]
-    beyond = Table({"a": Seen((-2.0, 12.0)), "q": Seen((0.1, 1.6e5))})
+    beyond = Calibration({"a": seen(-2.0, 12.0), "q": seen(0.1, 1.6e5)})
     assert converted(proto, ConvertPrecision(ranges=beyond)).types()["q"] == 1
