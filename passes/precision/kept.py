@@ -2,7 +2,7 @@
 
 Three things spread from where they arise, until an operator ends them:
 
-- a number that may be beyond the finite numbers of half precision, as a mask of -3.4e38 is, ends where a
+- a number that may be beyond the finite numbers of half precision, as a mask of -3.4e38 or a power is, ends where a
   result is bounded whatever the operands are (Softmax), and where a measured range says that it fits;
 - a number that may be too small for it, as an epsilon is, ends where it meets another computed number;
 - a number that counts (made of integers: lengths, positions) ends where it meets one that does not.
@@ -32,6 +32,8 @@ from planish.passes.precision.sensitive import (
     grows,
     is_addend,
     is_divisor,
+    shrinks,
+    spreads,
     terms,
 )
 from planish.passes.precision.slots import READ_SHAPE, exact_source, half_slots, in_half, never_binds, opset_needed
@@ -40,8 +42,8 @@ from planish.passes.quantize.calibration import Calibration
 _NO_BOUNDARY = ("Cast", "CastLike", "Constant", *READ_SHAPE)
 Spreading = Literal["large", "small", "counted"]
 _MEANING: Mapping[Spreading, str] = {
-    "large": "what it reads may be beyond the finite numbers of {half}, as {cause} is",
-    "small": "what it reads may be too small for {half}, as {cause} is",
+    "large": "what it reads may be beyond the finite numbers of {half}, because of {cause}",
+    "small": "what it reads may be too small for {half}, because of {cause}",
     "counted": "it works on numbers that count, which come from {cause}",
 }
 
@@ -207,10 +209,19 @@ class Survey:
                 del left["large"]
         if node.op in BOUNDED or self.is_clipped(node):
             left.clear()
+        if shrinks(node) or self.is_ratio(node):
+            left.pop("large", None)
+        elif spreads(node) and not self.stays_within(node, slots):
+            left["large"] = str(node.result)
         if sum(_is_computed(node.operands[position]) for position in slots) > 1:
             left.pop("small", None)
         for result in node.results:
             self.spread[result] = {kind: cause for kind, cause in left.items() if not self.is_measured(result, kind)}
+
+    def is_ratio(self, node: Node) -> bool:
+        """Whether a large number is divided by another one."""
+        operands = node.operands if node.op == "Div" else ()
+        return bool(operands) and all("large" in self.spread.get(o, {}) for o in operands if o is not None)
 
     def is_clipped(self, node: Node) -> bool:
         """Whether constant bounds on both sides keep the result among the numbers of half precision."""
