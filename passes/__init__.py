@@ -53,6 +53,9 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.quantize.clip_weights import ClipWeights
+from planish.passes.quantize.cluster_weights import ClusterWeights
+from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.fold_fills import FoldFills
@@ -105,7 +108,6 @@ __all__ = [
 ]
 
 PASSES: Mapping[str, type[Pass]] = {
-    "convert-precision": ConvertPrecision,
     "fold-constants": FoldConstants,
     "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
@@ -164,6 +166,10 @@ PASSES: Mapping[str, type[Pass]] = {
     "simplify-logic": SimplifyLogic,
     "simplify-loops": SimplifyLoops,
     "simplify-sequences": SimplifySequences,
+    "clip-weights": ClipWeights,
+    "cluster-weights": ClusterWeights,
+    "convert-precision": ConvertPrecision,
+    "remove-quantization": RemoveQuantization,
 }
 
 _SIMPLIFY = (

@@ -22,7 +22,7 @@ from planish.runtime.providers import Array, Target
 from planish.runtime.samples import Parts, Runner, Samples, parts_of
 from planish.runtime.session import Argument, Feed, Session
 from planish.runtime.shards import stream
-from planish.runtime.staged import StagedSession
+from planish.runtime.staged import StagedSession, give_back
 from planish.runtime.task import Outputs
 from planish.runtime.watching import Watch, Watching, found_grams, watch
 
@@ -73,7 +73,8 @@ def calibrate(
         face = _face(path, target)
         shapes = _shapes(parts, face)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
-        plan = cut(ir.load(path), watched.names, size_of(shapes, graph), folder)
+        plan = cut(graph, watched.names, size_of(shapes, graph), folder)
+        give_back()
         work = partial(_observe, _Work(plan, watched, face, target), parts.runner)
         found = Watching(watched)
         try:

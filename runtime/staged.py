@@ -7,7 +7,9 @@ runs once, and weights are held once.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -47,7 +49,29 @@ class StagedSession:
             _run_stage(opened, live, look)
             for name in last:
                 live.pop(name, None)
+            give_back()
         return {name: cast("Result", live[name]) for name in self._plan.outputs}
+
+
+def give_back() -> None:
+    """Let the C library return to the system what is freed but scattered among what is held.
+
+    Without it, results of all sizes that come and go beside small ones that stay had a text recogniser's process grow
+    to more than twice its size. glibc alone has this; elsewhere nothing happens.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        found = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    found.argtypes, found.restype = (ctypes.c_size_t,), ctypes.c_int
+    return found
 
 
 def _run_stage(opened: Session, live: dict[str, Feed | Result], look: Look) -> None:

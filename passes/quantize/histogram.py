@@ -38,17 +38,19 @@ class Histogram:
     @staticmethod
     def of(numbers: Floats) -> Histogram:
         """numbers: finite, at least one."""
-        exponent = exponent_of(float(numbers.min()), float(numbers.max()))
-        return Histogram.at(numbers, exponent)
+        low, high = float(numbers.min()), float(numbers.max())
+        return Histogram.at(numbers, exponent_of(low, high), low)
 
     @staticmethod
-    def at(numbers: Floats, exponent: int) -> Histogram:
-        """With bins of that width, which must be wide enough for the numbers to fit."""
-        scaled = _scaled(numbers, -exponent)
-        places = np.floor(scaled, out=scaled).astype(np.int64)
-        first = int(places.min())
+    def at(numbers: Floats, exponent: int, low: float) -> Histogram:
+        """With bins of that width, which must be wide enough for the numbers to fit; low: the least of them."""
+        first = _place(low, exponent)
+        places = _scaled(numbers, -exponent)
+        np.floor(places, out=places)
+        if exponent > 0 and low < 0:
+            places[(places == 0) & (numbers < 0)] = -1  # of which the scaled number was too small for a double
         places -= first
-        return Histogram(exponent, first, np.bincount(places).astype(np.int64, copy=False))
+        return Histogram(exponent, first, np.bincount(places.astype(np.int64)).astype(np.int64, copy=False))
 
     @property
     def width(self) -> float:
@@ -99,7 +101,8 @@ def exponent_of(low: float, high: float) -> int:
 
 
 def _place(number: float, exponent: int) -> int:
-    return math.floor(math.ldexp(number, -exponent))
+    scaled = math.ldexp(number, -exponent)
+    return -1 if number < 0 and scaled == 0 else math.floor(scaled)
 
 
 def _scaled(numbers: Floats, exponent: int) -> Floats:
