@@ -83,7 +83,7 @@ def exact_code(x: float, scale: float, zero_point: int, scheme: Scheme) -> int |
     return float(min(floats_of(scheme.dtype), key=lambda each: (abs(each[0] - saturated), each[1] % 2))[0])
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(schemes, finite, finite, st.lists(numbers, min_size=1, max_size=8))
 @example(Scheme(DType.INT8, symmetric=True), -1.0, 1.0, [0.5 / 127, 1.5 / 127, -0.0, np.inf, -np.inf, SUBNORMAL])
 @example(Scheme(DType.UINT2, symmetric=False), -LARGEST, LARGEST, [LARGEST, -LARGEST])
