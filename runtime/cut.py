@@ -55,7 +55,8 @@ def cut(graph: Graph, seen: Collection[str], sizes: Sizes, folder: Path) -> Plan
     for number in reversed(range(len(stages))):
         part = _part(graph, stages[number])
         path = folder / f"stage-{number:02}.onnx"
-        files.append(ModelFile.of(path, [file for file in ir.save(part, path) if file != path]))
+        written = ir.save(part, path, external_data="always" if graph.data_files else "auto")
+        files.append(ModelFile.of(path, [file for file in written if file != path]))
     return Plan(tuple(reversed(files)), last, outputs)
 
 
@@ -65,7 +66,7 @@ def size_of(feeds: Mapping[str, tuple[int, ...]], graph: Graph) -> Sizes:
     for value in graph.inputs:
         shape = feeds.get(value.name, ())
         for dim, number in zip(value.shape or (), shape, strict=False):
-            if isinstance(dim, Expr) and dim.symbols() == {str(dim)}:
+            if isinstance(dim, Expr) and dim.symbols() == frozenset((str(dim),)):
                 binding[str(dim)] = number
     largest = max((number for shape in feeds.values() for number in shape), default=1)
 
