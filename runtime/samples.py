@@ -75,7 +75,7 @@ def _known(runner: Runner[T], items: Sequence[T], limit: int | None, none: str) 
         raise CalibrationError(f"there are no samples to calibrate on: {none}")
     count = min(limit or len(items), len(items))
     chosen = [items[index * len(items) // count] for index in range(count)]
-    found = cast("list[Sequence[T]]", shards(cast("Sequence[int]", chosen)))
+    found = shards(chosen)
     return Parts(runner, found, chosen[0], len(found))
 
 
