@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ def cut(graph: Graph, seen: Collection[str], sizes: Sizes, folder: Path) -> Plan
 
 
 def size_of(feeds: Mapping[str, tuple[int, ...]], graph: Graph) -> Sizes:
-    """The sizes of tensors for inputs of those shapes; an extent that depends on data counts as the largest of them."""
+    """The sizes of tensors for inputs of those shapes. Extents that depend on data count together as the largest of
+    the inputs' extents."""
     binding: dict[str, int] = {}
     for value in graph.inputs:
         shape = feeds.get(value.name, ())
@@ -71,9 +73,8 @@ def size_of(feeds: Mapping[str, tuple[int, ...]], graph: Graph) -> Sizes:
     largest = max((number for shape in feeds.values() for number in shape), default=1)
 
     def size(value: Value) -> int:
-        elements = 1
-        for dim in value.shape or ():
-            elements *= extent(dim, binding, largest)
+        extents = [extent(dim, binding, -1) for dim in value.shape or ()]
+        elements = math.prod(number for number in extents if number >= 0) * (largest if -1 in extents else 1)
         return elements * (value.dtype.bits // 8 if value.dtype is not None else 4)
 
     return size

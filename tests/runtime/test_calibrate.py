@@ -162,6 +162,11 @@ def test_names_and_patterns_choose(net: Path) -> None:
         calibrate(net, stream(), grams=("x",))
 
 
+def test_all_of_nothing_is_nothing(tmp_path: Path) -> None:
+    path = save(tmp_path / "relu.onnx", "net (float[2] x) => (float[2] y) { y = Relu (x) }")
+    assert not calibrate(path, [{"x": np.ones(2, np.float32)}], grams=("*",)).grams
+
+
 def test_nan_and_infinities_are_counted_and_told_by_name(net: Path) -> None:
     feeds = stream(6)
     feeds[4]["x"][0, :2] = [np.nan, np.inf]
