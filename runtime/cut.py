@@ -50,6 +50,7 @@ def cut(graph: Graph, seen: Collection[str], sizes: Sizes, folder: Path) -> Plan
     outputs = graph.output_names
     stages = _stages(graph, seen, sizes)
     _say_what_is_given(graph, stages, seen)
+    stages = [stage for stage in stages if stage.given]  # the others hold dead nodes alone
     last = _last_reads(stages, outputs)
     graph.set_results((), ())
     files: list[ModelFile] = []
