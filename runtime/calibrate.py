@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -19,11 +20,11 @@ from planish.runtime.cut import Plan, cut, size_of
 from planish.runtime.files import Model, at_path, repaired
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Array, Target
-from planish.runtime.samples import Parts, Runner, Samples, parts_of
+from planish.runtime.samples import Parts, Runner, parts_of
 from planish.runtime.session import Argument, Feed, Session
 from planish.runtime.shards import stream
 from planish.runtime.staged import StagedSession, give_back
-from planish.runtime.task import Outputs
+from planish.runtime.task import L, Outputs, P, Task
 from planish.runtime.watching import Watch, Watching, found_grams, watch
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 def calibrate(
     model: Model,
-    samples: Samples,
+    samples: Task[P, L] | str | os.PathLike[str] | Iterable[Mapping[str, Feed]],
     *,
     grams: Collection[str] = (),
     tensors: Collection[str] | None = None,

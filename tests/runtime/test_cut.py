@@ -98,6 +98,14 @@ def test_stages_compute_what_the_model_does(name: str, extent: int, tmp_path: Pa
             np.testing.assert_array_equal(np.asarray(array), np.asarray(expected[tensor]), strict=True)
 
 
+def test_dead_ends_that_nobody_looks_at_are_no_stages(tmp_path: Path) -> None:
+    graph = ir.load(model("net (float[2] x) => (float[2] y) { a = Relu (x) y = Neg (a) c = Exp (a) d = Log (c) }"))
+    plan = cut.cut(graph, ["a"], cut.size_of({}, graph), tmp_path)
+    found = StagedSession(plan, Target(threads=1)).run({"x": np.ones(2, np.float32)}, lambda name, array: None)
+    assert len(plan.stages) == 2
+    assert np.asarray(found["y"]).tolist() == [-1.0, -1.0]
+
+
 def test_an_overridable_initializer_is_overridden_in_every_stage(tmp_path: Path) -> None:
     proto = model(
         """net (float[2] x, float[2] w) => (float[2] y) <float[2] w = {1, 2}> {
