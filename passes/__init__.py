@@ -228,13 +228,14 @@ _FUSE = (
     MergeArithmetic(),
     ReduceStrength(),
 )
-_SIMPLER: tuple[Stage, ...] = (RemoveDeadNodes(), Fixpoint(_SIMPLIFY), RemoveDeadNodes())
+_REMOVE_DEAD = Fixpoint((RemoveDeadNodes(), SimplifyIfs(), SimplifyLoops()))  # what is unread, Ifs and loops drop
+_SIMPLER: tuple[Stage, ...] = (RemoveDeadNodes(), Fixpoint(_SIMPLIFY), _REMOVE_DEAD)
 _FUSED: tuple[Stage, ...] = (
     RemoveDeadNodes(),
     Fixpoint(_FUSE),
     FuseScaleShift(),
     Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
-    RemoveDeadNodes(),
+    _REMOVE_DEAD,
 )
 _LOWERED = (
     FuseMultiHeadAttention(),
