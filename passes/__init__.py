@@ -55,6 +55,9 @@ from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
 from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
+from planish.passes.quantize.equalize_channels import EqualizeChannels
+from planish.passes.quantize.lower_activations import LowerActivations
+from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
@@ -108,6 +111,7 @@ __all__ = [
 ]
 
 PASSES: Mapping[str, type[Pass]] = {
+    "equalize-channels": EqualizeChannels,
     "fold-constants": FoldConstants,
     "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
@@ -138,6 +142,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-softplus": FuseSoftplus,
     "fuse-swish": FuseSwish,
     "inline-constant-if": InlineConstantIf,
+    "lower-activations": LowerActivations,
     "lower-add": LowerAdd,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
@@ -157,6 +162,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "move-reshapes": MoveReshapes,
     "move-splits": MoveSplits,
     "move-transposes": MoveTransposes,
+    "quantize-static": QuantizeStatic,
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,
