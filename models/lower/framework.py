@@ -105,6 +105,13 @@ def frontend(name: str) -> Frontend:
         return cast("Frontend", import_module(f"planish.models.lower.{name}"))
 
 
+def extra_of(error: BaseException) -> str:
+    """How to install the framework that an import did not find; nothing where it was something else."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extras = [found.extra for found in FRAMEWORKS.values() if missing in found.packages]
+    return f": pip install 'planish[{extras[0]}]'" if extras else ""
+
+
 def data_frame(columns: Mapping[str, Array]) -> object:
     """Of pandas, which whoever fitted on a data frame has. Raises LowerError where it is missing."""
     try:
