@@ -47,6 +47,17 @@ class Lowering(Protocol):
         """The framework's own outputs, in order. Raises SessionError where it refuses the inputs."""
         ...
 
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        """The same in another way that is as right, where the framework has one: what lies between is rounding."""
+        ...
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        """What an exported model found, with the framework's choice wherever it chose another among equals.
+
+        given: the framework's outputs on the same inputs.
+        """
+        ...
+
     def output_names(self, graph: Graph) -> Sequence[str]:
         """What the outputs of an exported graph are to be called. Raises ExportError where they are not the model's."""
         ...
