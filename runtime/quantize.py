@@ -1,7 +1,8 @@
-"""Quantizing a model for a target, within a budget of accuracy: what is integer is faster and proved, or stays float."""
+"""Quantizing a model within a budget of accuracy: what is integer is faster and proved, the rest stays float."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from planish.passes.quantize.equalize_channels import EqualizeChannels
 from planish.passes.quantize.lower_activations import LowerActivations
 from planish.passes.quantize.quantize_static import Method, QuantizeStatic, TargetName
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
-from planish.runtime.calibrate import Samples, calibrate
+from planish.runtime.calibrate import calibrate
 from planish.runtime.compile import ModelPath, optimize
 from planish.runtime.conv_times import ConvShape, ConvTimes
 from planish.runtime.errors import SessionError
@@ -30,9 +31,11 @@ from planish.runtime.fidelity import Fidelity, References, record
 from planish.runtime.latency import LatencyReport
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
-from planish.runtime.samples import parts_of
+from planish.runtime.samples import Feeds, parts_of
 from planish.runtime.task import Task
 
+Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
+"""What calibrate takes: a task, a folder of .npz files, or feeds."""
 _METHODS: tuple[tuple[Method, float], ...] = (
     ("minmax", 100.0),
     ("percentile", 99.999),
@@ -191,7 +194,7 @@ class _Search:
         )  # fmt: skip
 
     def _samples(self) -> Samples:
-        if not isinstance(self.samples, Task | str | Path) and not isinstance(self.samples, Sequence):
+        if not isinstance(self.samples, Task | str | os.PathLike | Sequence):
             self.samples = tuple(self.samples)  # they are gone through more than once
         return self.samples
 
@@ -209,6 +212,7 @@ class _Search:
         seen = calibrate(path, self._samples(), target=self.target, limit=few)
         graph = ir.load(path)
         passes.run(graph, (EqualizeChannels(ranges=seen), *_tidy()), kernels=kernels)
+        path = self.folder / "equalized.onnx"
         ir.save(graph, path)
         seen = calibrate(path, self._samples(), target=self.target, limit=self.limit)
         return ir.load(path), seen
@@ -226,7 +230,7 @@ class _Search:
         return "|".join(found)
 
     def _build(self, quantizing: QuantizeStatic, name: str) -> Path:
-        graph = ir.load(self.folder / "float.onnx")
+        graph = ir.load(self.folder / "equalized.onnx")
         kernels = kernels_for(self.target.provider, self.target.domains)
         finish: tuple[Stage, ...] = (quantizing, *passes.parse("lower-add"), *_tidy())
         passes.run(graph, finish, kernels=kernels)
@@ -252,17 +256,15 @@ class _Search:
     def _base(self) -> tuple[str, float]:
         if not isinstance(self.samples, Task):
             return "cosine", 1.0
-        task = cast("Task[object, object]", self.samples)
-        return task.metrics[0].name, self._value(self.source)
+        return self.samples.metrics[0].name, self._value(self.samples, self.source)
 
-    def _value(self, model: Path) -> float:
-        task = cast("Task[object, object]", self.samples)
+    def _value(self, task: Task[object, object], model: Path) -> float:
         return evaluate(model, task, target=self.target, split="calibration", limit=self.limit).value
 
     def _drop(self, model: Path, fidelity: Fidelity, base: float) -> float:
         if not isinstance(self.samples, Task):
             return 1 - fidelity.cosine
-        value = self._value(model)
+        value = self._value(self.samples, model)
         return base - value if self.samples.metrics[0].higher_is_better else value - base
 
     def _within(
@@ -287,7 +289,7 @@ class _Search:
 
     def _sensitivities(self, quantizing: QuantizeStatic, noise: float, references: References) -> list[str]:
         """Products by how much less noise there is where each stays float, most first."""
-        graph = ir.load(self.folder / "float.onnx")
+        graph = ir.load(self.folder / "equalized.onnx")
         names = [node.result.name for node, form in quantizing.plan(graph).forms.items() if form.anchor]
         few = References(references.feeds[::2], references.outputs[::2])
         gains: dict[str, float] = {}
