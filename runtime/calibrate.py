@@ -83,6 +83,7 @@ def calibrate(
                 work, parts.parts, parts.count, jobs=jobs, progress=progress, what=f"calibrating {name}"
             ):
                 found.merge(part)
+                del part  # before the next one is made
         finally:
             _open.cache_clear()
     return _result(name, found, watched)

@@ -47,6 +47,8 @@ class Evaluation(Generic[P_co]):
     """Nodes by ONNX Runtime's provider name, as the session that did the work assigned them."""
     predictions: tuple[P_co, ...] = field(repr=False)
     """In the order of the samples."""
+    labels: tuple[object, ...] = field(repr=False)
+    """What they were graded against: those of the samples or of the reference model, shuffled where that was wished."""
 
     @property
     def metric(self) -> Metric:
@@ -65,7 +67,7 @@ class Evaluation(Generic[P_co]):
         return self.estimates[0].high
 
     def as_dict(self) -> dict[str, object]:
-        """Without the predictions; a value that is NaN, and an end that nothing bounds, is None."""
+        """Without predictions and labels; a value that is NaN, and an end that nothing bounds, is None."""
         return {
             "task": self.task,
             "model": self.model,
@@ -149,6 +151,7 @@ def evaluate(
         target=target,
         placement=shards[0].placement,
         predictions=predictions,
+        labels=tuple(labels),
     )
 
 

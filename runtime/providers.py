@@ -75,6 +75,11 @@ _PROBE = (
 )
 
 
+def version() -> str:
+    """Of ONNX Runtime."""
+    return require().__version__
+
+
 def isa_facts(cpuinfo: str) -> frozenset[str]:
     """The facts in the text of /proc/cpuinfo; those of the first core."""
     match = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)

@@ -15,6 +15,9 @@ class Conv2D(Layer):
 class Dense(Layer):
     def __init__(self, units: int, *, activation: str | None = None) -> None: ...
 
+class Permute(Layer):
+    def __init__(self, dims: Sequence[int]) -> None: ...
+
 class Dropout(Layer):
     def __init__(self, rate: float) -> None: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,10 @@ def agreement(
             lowering.see(session.run(dict(lowering.example)))
         except SessionError as error:
             raise ExportError(str(error).replace(str(path), "the exported model")) from error
-        again = _Again(lowering)
+        again, otherwise = _Kept(lowering.run), _Kept(lowering.otherwise)
         moved = _Moved(again, session, Shaken(host, path, target, path.parent))
-        judge = Judge(graph, lowering, session, (again, moved), exact=False)
+        settled = _Settled(lowering, session, again)
+        judge = Judge(graph, lowering, settled, (otherwise, moved), exact=False)
         runs: list[RunReport] = []
         for example in (lowering.example, *others):
             binding = feeds.complete(Binding({name: array.shape for name, array in example.items()}))
@@ -68,24 +69,47 @@ def agreement(
             runs += [judge.run(binding, extents, chosen) for chosen in sets]
     if runs[0].verdict == "refused":
         raise LowerError(f"the model does not take the example inputs: {runs[0].reason}")
-    notes = judge.notes()
+    notes = (*judge.notes(), *settled.notes())
     if all(run.verdict == "refused" for run in runs[1:]):
         notes = (*notes, f"the model itself takes the example and none of the other inputs: {runs[-1].reason}")
     return Agreement(tuple(runs), judge.outputs(), notes)
 
 
-class _Again:
-    """A second run of the framework's model, whose outputs are kept until it gets other inputs."""
+class _Kept:
+    """A run of the framework's model, whose outputs are kept until it gets other inputs."""
 
-    def __init__(self, lowering: Lowering) -> None:
-        self._lowering = lowering
+    def __init__(self, run: Callable[[Mapping[str, Feed]], list[Result]]) -> None:
+        self._run = run
         self._feeds: Mapping[str, Feed] = {}
         self._results: list[Result] = []
 
     def run(self, feeds: Mapping[str, Feed]) -> list[Result]:
         if not self._results or any(feeds[name] is not self._feeds.get(name) for name in feeds):
-            self._feeds, self._results = feeds, self._lowering.run(feeds)
+            self._feeds, self._results = feeds, self._run(feeds)
         return self._results
+
+
+class _Settled:
+    """The exported model, with the framework's choice wherever it chose another among equals."""
+
+    def __init__(self, lowering: Lowering, exported: Runs, model: Runs) -> None:
+        self._lowering, self._exported, self._model = lowering, exported, model
+        self._settled = 0
+
+    def run(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        found = self._exported.run(feeds)
+        settled = list(self._lowering.settled(found, self._model.run(feeds)))
+        self._settled += sum(_count_changed(one, other) for one, other in zip(found, settled, strict=True))
+        return settled
+
+    def notes(self) -> tuple[str, ...]:
+        if not self._settled:
+            return ()
+        return (f"{self._settled} times scores were equal but for rounding, and the exported model chose another",)
+
+
+def _count_changed(one: Result, other: Result) -> int:
+    return 0 if one is other else int(np.sum(np.asarray(one) != np.asarray(other)))
 
 
 class _Moved:

@@ -47,6 +47,17 @@ class Lowering(Protocol):
         """The framework's own outputs, in order. Raises SessionError where it refuses the inputs."""
         ...
 
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        """The same in another way that is as right, where the framework has one: what lies between is rounding."""
+        ...
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        """What an exported model found, with the framework's choice wherever it chose another among equals.
+
+        given: the framework's outputs on the same inputs.
+        """
+        ...
+
     def output_names(self, graph: Graph) -> Sequence[str]:
         """What the outputs of an exported graph are to be called. Raises ExportError where they are not the model's."""
         ...
@@ -103,6 +114,13 @@ def frontend(name: str) -> Frontend:
                 f"pip install 'planish[{found.extra}]'"
             ) from error
         return cast("Frontend", import_module(f"planish.models.lower.{name}"))
+
+
+def extra_of(error: BaseException) -> str:
+    """How to install the framework that an import did not find; nothing where it was something else."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extras = [found.extra for found in FRAMEWORKS.values() if missing in found.packages]
+    return f": pip install 'planish[{extras[0]}]'" if extras else ""
 
 
 def data_frame(columns: Mapping[str, Array]) -> object:

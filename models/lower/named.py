@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from planish.models.lower.errors import LowerError
-from planish.models.lower.framework import Lowering, frontend, quiet, reason
+from planish.models.lower.framework import Lowering, extra_of, frontend, quiet, reason
 from planish.models.lower.inputs import Inputs
 
 _OF_SUFFIX = {".pt2": "pytorch", ".pt": "pytorch", ".keras": "tensorflow", ".h5": "tensorflow"}
@@ -53,7 +53,7 @@ def named_model(text: str) -> object:
         with quiet():
             return cast("Callable[[], object]", found)()
     except Exception as error:  # the user's own code
-        raise LowerError(f"{text}: calling it failed: {reason(error)}") from error
+        raise LowerError(f"{text}: calling it failed: {reason(error)}{extra_of(error)}") from error
 
 
 def _module(name: str, text: str) -> object:
@@ -64,7 +64,7 @@ def _module(name: str, text: str) -> object:
         with quiet():
             return import_module(name)
     except Exception as error:  # the user's own code
-        raise LowerError(f"{text}: the module {name!r} cannot be imported: {reason(error)}") from error
+        raise LowerError(f"{text}: the module {name!r} cannot be imported: {reason(error)}{extra_of(error)}") from error
 
 
 def _attribute(found: object, attribute: str, text: str) -> object:

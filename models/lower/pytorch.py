@@ -72,6 +72,12 @@ class TorchLowering:
         self._paths = tuple(found)
         return [_to_numpy(tensor) for tensor in found.values()]
 
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        return self.run(feeds)
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        return found
+
     def output_names(self, graph: Graph) -> Sequence[str]:
         check_count(len(graph.outputs), len(self._paths))
         return names(self._paths, self._wanted)

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 import skl2onnx
 import sklearn
+from numpy.typing import NDArray
 from skl2onnx.common import data_types
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -88,6 +89,23 @@ class SklearnLowering:
             _like(np.asarray(self._call(self._method(name), feeds)), form)
             for name, form in zip(self._outputs, self._forms, strict=True)
         ]
+
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        """In double precision."""
+        return self.run({name: _as_double(feed) for name, feed in feeds.items()})
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        """A class that has the greatest score is right where the framework's choice has the greatest of its own scores:
+        the votes of a forest are often equal. Whether the scores agree is another question."""
+        classes = cast("Array | None", getattr(self._model, "classes_", None))
+        methods = [self._method(name) for name in self._outputs]
+        if classes is None or len(methods) != 2 or methods[0] != "predict":
+            return found
+        (label, scores), (theirs, their_scores) = map(np.asarray, found), map(np.asarray, given)
+        if label.shape != theirs.shape or not scores.shape == their_scores.shape == (len(label), len(classes)):
+            return found
+        equal = _is_greatest(label, scores, classes) & _is_greatest(theirs, their_scores, classes)
+        return [np.where(equal, theirs, label), scores]
 
     def output_names(self, graph: Graph) -> Sequence[str]:
         self._outputs, self._forms = graph.output_names, ()
@@ -184,6 +202,16 @@ def _type(name: str, array: Array) -> object:
 
 def _plain(column: Array) -> Array:
     return column.astype(object) if column.dtype.kind in "OUT" else column
+
+
+def _as_double(feed: Feed) -> Feed:
+    return feed.astype(np.float64) if isinstance(feed, np.ndarray) and feed.dtype.kind == "f" else feed
+
+
+def _is_greatest(label: Array, scores: Array, classes: Array) -> NDArray[np.bool_]:
+    """By row, whether the label is one of the classes and none has a greater score. classes: in ascending order."""
+    place = np.searchsorted(classes, label.astype(classes.dtype)).clip(max=len(classes) - 1)
+    return (classes[place] == label) & (scores[np.arange(len(label)), place] >= scores.max(axis=1))
 
 
 def _like(given: Array, form: Array) -> Array:

@@ -61,6 +61,12 @@ class TensorFlowLowering:
         self._paths = tuple(found)
         return [np.asarray(tensor.numpy()) for tensor in found.values()]
 
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        return self.run(feeds)
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        return found
+
     def output_names(self, graph: Graph) -> Sequence[str]:
         check_count(len(graph.outputs), len(self._paths))
         return names(self._paths, self._wanted)

@@ -56,7 +56,7 @@ class FileTypes(Task[str, str]):
     def samples(self, split: Split) -> Sequence[Sample[str]]:
         kept = set(tuple(FORMATS)[::_CALIBRATION_STEP])
         labels = [label for label in FORMATS if (label in kept) == (split == "calibration")]
-        return Samples(_FILES * len(labels), lambda index: _sample(labels[index % len(labels)], index // len(labels)))
+        return Samples(_FILES * len(labels), lambda index: _sample(labels[index // _FILES], index % _FILES))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> str:
         """The likeliest class, however likely: what magika calls its mode best-guess."""

@@ -40,7 +40,7 @@ class NaturalImages(Task[Logits, Logits]):
 
     def samples(self, split: Split) -> Sequence[Sample[Logits]]:
         names = [name for name in NAMES if (name in _CALIBRATION) == (split == "calibration")]
-        return Samples(_VIEWS * len(names), lambda index: _sample(names[index % len(names)], index // len(names)))
+        return Samples(_VIEWS * len(names), lambda index: _sample(names[index // _VIEWS], index % _VIEWS))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> Logits:
         return tuple(run(feeds).tensor("logits", (1, 1000))[0].tolist())

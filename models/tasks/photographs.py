@@ -1,9 +1,6 @@
 """Views of fourteen photographs: parts of them, mirrored, brighter or darker, stronger or weaker in contrast.
 
-All but two are in the public domain, by their photographers (CC0) or as works of NASA, of SpaceX and of the US Navy;
-they were taken from the wheels of scikit-image 0.26.0 (astronaut, brick, chelsea, clock, coffee, galaxies, grass,
-gravel, photographer, retina, rocket) and matplotlib 3.11.2 (admiral). china is by danielbuechele and flower by
-vultilion, both under CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/), from scikit-learn 1.9.1. Each was
+photographs/LICENCES.md names their sources and licences: two are CC BY 2.0, the others CC0 or public domain. Each was
 scaled to 272 pixels on the shorter side.
 """
 

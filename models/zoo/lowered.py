@@ -34,14 +34,22 @@ class _Network(Protocol):
     def network(self, weights: Path) -> object: ...
 
 
+def check_framework(model: ZooModel) -> None:
+    """Raises ZooError where what lowers the model is not installed, which is better known before its weights are
+    downloaded."""
+    try:
+        cast("_Framework", import_module("planish.models.lower.framework")).frontend(_FRAMEWORK)
+    except _lower().LowerError as error:
+        raise _failed(model, error) from error
+
+
 def lowered_files(model: ZooModel, weights: bytes, scratch: Path) -> tuple[bytes, bytes]:
     """The ONNX file made of the weights, seen to compute what the network does, and the record of it."""
     recipe = cast("Recipe", model.recipe)
-    module = cast("_Lower", import_module("planish.models.lower"))
+    module = _lower()
     source, target = scratch / "weights", scratch / "model.onnx"
     source.write_bytes(weights)
     try:
-        cast("_Framework", import_module("planish.models.lower.framework")).frontend(_FRAMEWORK)
         result = module.lower(
             cast("_Network", import_module(recipe.module)).network(source),
             target,
@@ -52,7 +60,7 @@ def lowered_files(model: ZooModel, weights: bytes, scratch: Path) -> tuple[bytes
             output_names=recipe.outputs,
         )
     except module.LowerError as error:
-        raise ZooError(f"Zoo model '{model.name}' is made of weights of PyTorch, and that failed: {error}") from error
+        raise _failed(model, error) from error
     content = target.read_bytes()
     record = {
         "weights": model.sha256,
@@ -71,3 +79,11 @@ def lowered_sha256(model: ZooModel, path: Path) -> str:
         return record["sha256"] if record["weights"] == model.sha256 else "that of other weights"
     except (OSError, ValueError, KeyError, TypeError):
         return "one in a record beside it"
+
+
+def _lower() -> _Lower:
+    return cast("_Lower", import_module("planish.models.lower"))
+
+
+def _failed(model: ZooModel, error: Exception) -> ZooError:
+    return ZooError(f"Zoo model '{model.name}' is made of weights of PyTorch, and that failed: {error}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -45,12 +46,14 @@ class Histogram:
     def at(numbers: Floats, exponent: int, low: float) -> Histogram:
         """With bins of that width, which must be wide enough for the numbers to fit; low: the least of them."""
         first = _place(low, exponent)
-        places = _scaled(numbers, -exponent)
+        places, whole = _scratch.of(numbers.size)
+        _scale(numbers, -exponent, places)
         np.floor(places, out=places)
         if exponent > 0 and low < 0:
             places[(places == 0) & (numbers < 0)] = -1  # of which the scaled number was too small for a double
         places -= first
-        return Histogram(exponent, first, np.bincount(places.astype(np.int64)).astype(np.int64, copy=False))
+        np.copyto(whole, places, casting="unsafe")
+        return Histogram(exponent, first, np.bincount(whole).astype(np.int64, copy=False))
 
     @property
     def width(self) -> float:
@@ -105,8 +108,27 @@ def _place(number: float, exponent: int) -> int:
     return -1 if number < 0 and scaled == 0 else math.floor(scaled)
 
 
-def _scaled(numbers: Floats, exponent: int) -> Floats:
-    """numbers * 2**exponent, exactly."""
-    if exponent <= 1023 and exponent >= -1022:
-        return numbers * math.ldexp(1.0, exponent)
-    return np.ldexp(numbers, exponent)
+def _scale(numbers: Floats, exponent: int, out: Floats) -> None:
+    """numbers * 2**exponent, exactly but for what is too small for a double."""
+    if -1022 <= exponent <= 1023:
+        np.multiply(numbers, math.ldexp(1.0, exponent), out=out)
+    else:
+        np.ldexp(numbers, exponent, out=out)
+
+
+class _Scratch(threading.local):
+    """Arrays to work in: getting new ones from the system took longer than the work."""
+
+    def __init__(self) -> None:
+        self._floats, self._integers = np.empty(0, np.float64), np.empty(0, np.int64)
+
+    def of(self, size: int) -> tuple[Floats, Counts]:
+        if size > _KEPT:
+            return np.empty(size, np.float64), np.empty(size, np.int64)
+        if self._floats.size < size:
+            self._floats, self._integers = np.empty(size, np.float64), np.empty(size, np.int64)
+        return self._floats[:size], self._integers[:size]
+
+
+_KEPT = 1 << 16
+_scratch = _Scratch()

@@ -45,6 +45,8 @@ class QuantizeStatic(Pass):
     ranges: Calibration | None = None
     """What was observed of the tensors of this very graph; a tensor without a range stays as it is."""
     method: Method = "minmax"
+    percentile: float = 99.99
+    """The middle part of what a tensor holds that the method `percentile` keeps, in percent."""
     target: TargetName = "cpu-x86"
     only: str = "*"
     """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
@@ -86,11 +88,19 @@ class QuantizeStatic(Pass):
 
     def _range(self, value: Value) -> Range | None:
         seen = None if self.ranges is None else self.ranges.of(value)
-        return (
-            None
-            if seen is None
-            else seen.wanted or choose_range(seen, self.method, PLACEMENTS[self.target].activation_scheme)
-        )
+        if seen is None or seen.wanted is not None:
+            return None if seen is None else seen.wanted
+        return self._choose(seen, PLACEMENTS[self.target].activation_scheme)
+
+    def _choose(self, seen: TensorStatistics, scheme: Scheme) -> Range | None:
+        if self.method == "minmax" or seen.histogram is None or seen.observed is None:
+            return seen.observed
+        counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
+        if self.method == "percentile":
+            low, high = histogram_ranges.percentile(counts, edges, self.percentile)
+        else:
+            low, high = _METHODS[self.method](counts, edges, scheme)
+        return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
 
     def _wanted(self, node: Node) -> str:
         if not _is_named(node, self.only):
@@ -119,16 +129,6 @@ class QuantizeStatic(Pass):
         run.log.extend(codes.created)
         run.record(f"quantize-{(form.inner or node).op.lower()}", origin, written.results[0].name)
         erase_dead(last)
-
-
-def choose_range(seen: TensorStatistics, method: Method, scheme: Scheme) -> Range | None:
-    """The range to quantize for, from what was observed."""
-    if method == "minmax" or seen.histogram is None or seen.observed is None:
-        return seen.observed
-    counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
-    if method == "percentile":
-        return histogram_ranges.percentile(counts, edges)
-    return _METHODS[method](counts, edges, scheme)
 
 
 def _is_named(node: Node, patterns: str) -> bool:

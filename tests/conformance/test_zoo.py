@@ -8,7 +8,7 @@ as the original is with and without them, and 32 steps of the last bit of the la
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir, passes
-from planish.models.fetch import DownloadError
-from planish.models.zoo import ZOO, Binding, ZooError, ZooModel, fetch
+from planish.models.zoo import ZOO, Binding, ZooModel
 from planish.passes import PassRecord
 from planish.runtime.providers import Target
 from planish.runtime.session import Result, Session
@@ -33,20 +32,7 @@ STEPS = 32
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 Array = NDArray[np.generic]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zoo")
-
-
-def path_of(name: str, cache: Path) -> Path:
-    try:
-        return fetch(name, cache=cache)
-    except ZooError as error:
-        if isinstance(error.__cause__, DownloadError):
-            pytest.skip(str(error))
-        raise
+Bring = Callable[[str], Path]
 
 
 def optimized(path: Path) -> tuple[onnx.ModelProto, tuple[PassRecord, ...]]:
@@ -83,9 +69,9 @@ def step(expected: Result) -> float:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_results_are_the_same(name: str, cache: Path) -> None:
+def test_results_are_the_same(name: str, bring: Bring) -> None:
     """With ONNX Runtime's own optimizations off for both models, then on; all bindings of the dynamic dims."""
-    path = path_of(name, cache)
+    path = bring(name)
     after, records = optimized(path)
     sources: tuple[bytes, bytes] = (path.read_bytes(), after.SerializeToString())
     sessions = [Session(source, target) for source in sources for target in (PLAIN, ALL)]
@@ -102,8 +88,8 @@ def test_results_are_the_same(name: str, cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_second_run_changes_nothing(name: str, cache: Path) -> None:
-    path = path_of(name, cache)
+def test_a_second_run_changes_nothing(name: str, bring: Bring) -> None:
+    path = bring(name)
     after, records = optimized(path)
     check_model(after, full_check=True)
     same_interface(onnx.ModelProto.FromString(path.read_bytes()), after, opset=False)
@@ -121,9 +107,9 @@ for path in sys.argv[1:]:
 """
 
 
-def test_the_order_of_hashes_does_not_show(cache: Path) -> None:
+def test_the_order_of_hashes_does_not_show(bring: Bring) -> None:
     """Bytes, and rewrites with their numbers, whatever Python's seed for hashes."""
-    paths = [str(path_of(name, cache)) for name in REAL]
+    paths = [str(bring(name)) for name in REAL]
     found = {
         subprocess.run(
             [sys.executable, "-c", SCRIPT, *paths],

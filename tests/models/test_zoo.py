@@ -267,21 +267,6 @@ def test_a_model_that_ships_needs_no_cache_and_no_download(tmp_path: Path) -> No
     assert model.wheel.requirement == f"planish=={version('planish')}"
 
 
-@pytest.fixture(scope="module")
-def bring(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    cache = tmp_path_factory.mktemp("zoo")
-
-    def one(name: str) -> Path:
-        try:
-            return fetch(name, cache=cache)
-        except ZooError as error:
-            if isinstance(error.__cause__, DownloadError):
-                pytest.skip(str(error))
-            raise
-
-    return one
-
-
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from planish.models.fetch import sha256_of
+from planish.models.lower import framework
 from planish.models.zoo import ZOO, ZooError, fetch, fetch_asset
 from planish.models.zoo.images import imagenet
 
@@ -40,6 +42,17 @@ def test_a_model_in_the_cache_is_known_by_its_record(name: str, tmp_path: Path) 
         model.record_in(tmp_path).write_text(text, encoding="utf-8")
         with pytest.raises(ZooError, match=f"is not zoo model '{name}': its sha256 is .* Remove it"):
             fetch(name, cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, model in ZOO.items() if model.is_lowered])
+def test_without_pytorch_no_weights_are_downloaded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreached(*_: object) -> Path:
+        raise AssertionError
+
+    absent = replace(framework.FRAMEWORKS["pytorch"], packages=("no_such_framework",))
+    monkeypatch.setattr(framework, "FRAMEWORKS", {"pytorch": absent})
+    with pytest.raises(ZooError, match=rf"'{name}' is made of weights of PyTorch, .*pip install 'planish\[torch\]'"):
+        fetch(name, cache=tmp_path, download=unreached)
 
 
 def test_an_asset_that_is_not_there() -> None:

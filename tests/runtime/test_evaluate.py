@@ -220,6 +220,18 @@ def test_shuffled_labels_are_the_same_for_a_seed_and_lose_what_the_model_knows(m
     assert not same(found, evaluate(model, Positive(count=400), shuffle_labels=4))
 
 
+def test_the_labels_that_were_graded_against_are_told(model: Path) -> None:
+    """Those of the samples or of a reference model; so any of it can be graded again."""
+    for task in cast("Sequence[Task[object, object]]", (Positive(), Agreement(label=None, like=model))):
+        plain, shuffled = evaluate(model, task), evaluate(model, task, shuffle_labels=3)
+        assert sorted(map(repr, shuffled.labels)) == sorted(map(repr, plain.labels))
+        assert shuffled.labels != plain.labels
+        assert shuffled.predictions == plain.predictions
+        again = task.score(np.asarray(task.grade(plain.predictions, shuffled.labels), np.float64))
+        assert list(again) == [estimate.value for estimate in shuffled.estimates]
+    assert evaluate(model, Agreement(label=None, like=model)).labels == evaluate(model, Positive()).predictions
+
+
 def test_graphs_and_files_that_are_mended_at_load_are_evaluated(model: Path, tmp_path: Path) -> None:
     assert evaluate(ir.load(model), Positive()).value == 1.0
     twice = save(tmp_path / "twice.onnx", "net (float[2] x) => (float[1] y) { y = ReduceSum (x) y = ReduceSum (x) }")

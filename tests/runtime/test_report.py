@@ -140,7 +140,7 @@ def test_evaluations_say_what_they_rest_on() -> None:
     measured = Estimate(0.9, 0.8, 0.95), Estimate(7.0, -math.inf, math.inf)
     found = Evaluation("spoken", "m.onnx", "test", metrics, measured,
                        samples=60, groups=12, with_nan=3, seconds=1.25, target=Target(),
-                       placement={"CPUExecutionProvider": 4}, predictions=())  # fmt: skip
+                       placement={"CPUExecutionProvider": 4}, predictions=(), labels=())  # fmt: skip
     assert evaluations_text([found]).splitlines() == [
         "metric    provider   value     95 % interval",
         "--------  --------  ------  ----------------",

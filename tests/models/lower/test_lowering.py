@@ -55,6 +55,12 @@ class Numpy:
         except ValueError as error:
             raise SessionError(str(error)) from error
 
+    def otherwise(self, feeds: Mapping[str, Feed]) -> list[Result]:
+        return self.run(feeds)
+
+    def settled(self, found: Sequence[Result], given: Sequence[Result]) -> Sequence[Result]:
+        return found
+
     def output_names(self, graph: Graph) -> Sequence[str]:
         check_count(len(graph.outputs), len(self.outputs))
         return self.outputs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
+from importlib import invalidate_caches
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,24 @@ def test_a_missing_extra_is_named(file: str, name: str, extra: str, monkeypatch:
     Path(file).write_bytes(b"")
     with pytest.raises(LowerError, match=rf"No module named 'no_such_framework'.*pip install 'planish\[{extra}\]'"):
         lower(file, trust_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("pytorch", "torch"), ("tensorflow", "tensorflow"), ("sklearn", "sklearn")]
+)
+def test_a_missing_extra_is_named_where_the_users_own_module_imports_it(
+    name: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = replace(framework.FRAMEWORKS[name], packages=("no_such_framework",))
+    monkeypatch.setattr(framework, "FRAMEWORKS", {name: absent})
+    source = "def make():\n    import no_such_framework.layers\n"
+    for content, where in ((source, "calling it failed"), ("import no_such_framework", "cannot be imported")):
+        monkeypatch.delitem(sys.modules, "planish_nets", raising=False)
+        Path("planish_nets.py").write_text(content, encoding="utf-8")
+        invalidate_caches()
+        shutil.rmtree("__pycache__", ignore_errors=True)
+        with pytest.raises(LowerError, match=rf"{where}: .*'no_such_framework': pip install 'planish\[{extra}\]'$"):
+            named_model("planish_nets:make")
 
 
 def test_quiet_gives_the_streams_back(capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,8 @@ from planish import ir
 from planish.models.lower import LowerError, LowerResult, lower
 from planish.models.lower.framework import quiet
 from planish.runtime.cli import main
+from planish.runtime.errors import SessionError
+from planish.runtime.session import Session
 
 pytestmark = pytest.mark.lowering
 
@@ -102,6 +104,32 @@ def test_an_input_that_is_an_output_and_a_tensor_given_twice() -> None:
     result = lower(Through(), shapes={"x": (2, 3)}, output_names=("p", "q", "r"))
     agrees(result)
     assert ([value.name for value in result.graph.inputs], result.graph.output_names) == (["x"], ("p", "q", "r"))
+
+
+def test_an_output_called_like_an_inner_value_is_defined_twice_by_the_exporter(tmp_path: Path) -> None:
+    """By PyTorch's own call; its file is repaired at load with a note, and lowering gives the name and no fault."""
+
+    class Doubled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.softmax(0) * 2
+
+    x, path = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3), tmp_path / "exported.onnx"
+    expected = 2 * np.exp(x) / np.exp(x).sum(0)
+    with quiet():
+        program = torch.onnx.export(Doubled().eval(), (torch.from_numpy(x),), dynamo=True, output_names=["softmax"])
+    assert program is not None
+    program.save(path)
+    with pytest.raises(SessionError, match="softmax"):
+        Session(path)
+    graph = ir.load(path)
+    assert [note.partition(";")[0] for note in graph.notes] == ["value 'softmax' was defined 2 times"]
+    ir.save(graph, tmp_path / "repaired.onnx")
+    result = lower(Doubled(), tmp_path / "lowered.onnx", example=x, output_names=["softmax"])
+    agrees(result)
+    for name in ("repaired.onnx", "lowered.onnx"):
+        (found,) = Session(tmp_path / name).run({"x": x})
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)
+        assert ir.load(tmp_path / name).output_names == ("softmax",)
 
 
 def test_an_exported_program_and_its_file(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
 import pytest
+import skl2onnx
 from numpy.typing import NDArray
+from onnx import ModelProto
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
@@ -23,6 +26,8 @@ from sklearn.svm import SVC
 from planish import ir
 from planish.models.lower import LowerError, LowerResult, lower
 from planish.models.lower.framework import data_frame
+from planish.models.tasks.digits import Digits, training
+from planish.runtime.session import Session
 
 pytestmark = pytest.mark.lowering
 
@@ -60,6 +65,57 @@ def test_estimators(model: BaseEstimator, outputs: tuple[str, ...], tmp_path: Pa
     assert [str(value.type) for value in graph.inputs] == ["float[batch, 4]"]
     assert graph.output_names == outputs
     assert {run.binding.shapes["X"] for run in result.agreement.runs} == {(20, 4), (21, 4)}
+
+
+def test_a_pipeline_that_was_fitted_on_digits_reads_them_as_well_when_lowered(tmp_path: Path) -> None:
+    images, labels = training()
+    model = make_pipeline(StandardScaler(), PCA(20), RandomForestClassifier(30, random_state=0))
+    rows = images.reshape(len(images), -1)
+    agrees(lower(model.fit(rows, labels), tmp_path / "model.onnx", example=rows[:50]))
+    samples = Digits().samples("test")
+    pictures = np.concatenate([np.asarray(sample.feeds["image"]).reshape(1, -1) for sample in samples])
+    found, chances = (np.asarray(result) for result in Session(tmp_path / "model.onnx").run({"X": pictures}))
+    assert chances.shape == (600, 10)
+    assert np.mean([label == sample.label for label, sample in zip(found, samples, strict=True)]) > 0.85
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(30, random_state=0),
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(), PCA(20), RandomForestClassifier(30, random_state=0)),
+    ],
+    ids=["forest", "logistic", "components-forest"],
+)
+def test_real_estimators_are_not_refused_for_rounding(model: BaseEstimator, seed: int) -> None:
+    """Trees of a forest vote alike for two classes, and columns of little spread amplify what rounding leaves."""
+    images, labels = training()
+    rows = images.reshape(len(images), -1)
+    agrees(lower(model.fit(rows, labels), example=rows[:50], seed=seed))
+
+
+def test_ties_are_told_and_a_label_that_is_not_of_the_greatest_score_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, labels = training()
+    rows = images.reshape(len(images), -1)
+    forest = RandomForestClassifier(30, random_state=0).fit(rows, labels)
+    assert any("scores were equal but for rounding" in note for note in lower(forest, example=rows[:50]).notes)
+    export = skl2onnx.to_onnx
+
+    def rotated(*given: object, **options: object) -> ModelProto:
+        proto = cast("Callable[..., ModelProto]", export)(*given, **options)
+        for node in proto.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "classlabels_int64s":
+                    attribute.ints[:] = [*attribute.ints[1:], attribute.ints[0]]
+        return proto
+
+    monkeypatch.setattr(skl2onnx, "to_onnx", rotated)
+    with pytest.raises(LowerError, match="skl2onnx: label differs in"):
+        lower(forest, example=rows[:50])
 
 
 def test_labels_may_be_words_and_inputs_made_up() -> None:

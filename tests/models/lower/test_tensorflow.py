@@ -13,6 +13,8 @@ from keras import layers
 from planish import ir
 from planish.models.lower import LowerError, LowerResult, lower
 from planish.models.lower.framework import quiet
+from planish.models.tasks.digits import Digits, training
+from planish.runtime.evaluate import evaluate
 
 pytestmark = pytest.mark.lowering
 
@@ -51,6 +53,21 @@ def test_a_sequential_model(opset: int | None, tmp_path: Path) -> None:
     assert graph.output_names == ("output",)
     assert opset in (None, graph.opset_imports[""])
     assert {run.binding.shapes["image"][0] for run in result.agreement.runs} == {2, 3}
+
+
+def test_a_net_that_keras_trained_reads_digits_as_well_when_lowered(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    parts = (
+        *(layers.Input((1, 8, 8), name="image"), layers.Permute((2, 3, 1)), layers.Conv2D(16, 3, activation="relu")),
+        *(layers.BatchNormalization(), layers.MaxPooling2D(), layers.Flatten(), layers.Dense(10)),
+    )
+    net = keras.Sequential(parts)
+    with quiet():
+        net.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        net.fit(*training(), batch_size=20, epochs=6, verbose=0)
+    result = lower(net, tmp_path / "net.onnx", example=training()[0][:9], output_names=["logits"])
+    agrees(result)
+    assert evaluate(tmp_path / "net.onnx", Digits()).value > 0.85
 
 
 def test_inputs_and_outputs_keep_names_types_and_order() -> None:

@@ -10,29 +10,14 @@ import numpy as np
 import pytest
 
 from planish import ir, runtime
-from planish.models.fetch import DownloadError, sha256_of
-from planish.models.zoo import ZOO, ZooError, fetch
+from planish.models.fetch import sha256_of
+from planish.models.zoo import ZOO
 from planish.models.zoo.text import Sentences
 from planish.runtime import Binding, Session
 
 pytestmark = [pytest.mark.network, pytest.mark.lowering]
 
 LOWERED = tuple(name for name, model in ZOO.items() if model.is_lowered)
-
-
-@pytest.fixture(scope="module")
-def bring(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    cache = tmp_path_factory.mktemp("zoo")
-
-    def one(name: str) -> Path:
-        try:
-            return fetch(name, cache=cache)
-        except ZooError as error:
-            if isinstance(error.__cause__, DownloadError):
-                pytest.skip(str(error))
-            raise
-
-    return one
 
 
 @pytest.mark.parametrize("name", LOWERED)

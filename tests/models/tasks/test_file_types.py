@@ -31,9 +31,7 @@ from planish.models.tasks.binary_files import BINARIES
 from planish.models.tasks.data_files import DATA
 from planish.models.tasks.file_types import FORMATS, FileTypes, to_input
 from planish.models.tasks.source_files import languages
-from planish.models.zoo import fetch
 from planish.runtime.errors import TaskError
-from planish.runtime.evaluate import evaluate
 
 
 def files(label: str) -> list[bytes]:
@@ -69,6 +67,11 @@ def test_each_format_is_in_one_split_alone() -> None:
     assert calibration | test == set(FORMATS)
     assert not calibration & test
     assert len(test) >= 20
+
+
+def test_a_limit_of_a_sample_for_each_format_has_each_of_them() -> None:
+    samples = FileTypes().samples("test")
+    assert len({samples[place].label for place in range(0, len(samples), len(samples) // 48)}) == 48
 
 
 def picture(content: bytes) -> object:
@@ -201,11 +204,3 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(TaskError, match=r"task 'file-types' .*PIL.*pip install 'planish\[tasks\]'"):
         load("file-types")
-
-
-@pytest.mark.network
-@pytest.mark.slow
-def test_magika_knows_at_least_90_percent() -> None:
-    found = evaluate(fetch("magika"), FileTypes())
-    assert found.value >= 0.9
-    assert evaluate(fetch("magika"), FileTypes(), limit=120, shuffle_labels=1).value < 0.15
