@@ -58,8 +58,8 @@ class EqualizeChannels(Pass):
             if not (_is_finite(scaled) and _is_finite(read)):
                 run.note(f"{maker.label}: its weights, scaled, would not be finite")
                 continue
-            _replace(maker, scaled)
             _replace(reader, read)
+            _replace(maker, scaled)
             for result in (scaled.result, *([] if relu is None else [relu.result])):
                 result.name = f"{result.name}_equalized" if result.name else ""
             run.log.extend((scaled, read))
