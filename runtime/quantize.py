@@ -60,6 +60,8 @@ class Candidate:
     name: str
     bytes: int
     fidelity: Fidelity
+    integer: int = 0
+    """Nodes that work on codes."""
     drop: float | None = None
     """Of the metric, or of the cosine where there are no labels; None where it was not asked."""
     latency: LatencyReport | None = None
@@ -175,8 +177,8 @@ class _Search:
         tried = self._methods(base_pass, references)
         best, path, candidate = min(tried, key=lambda found: found[2].fidelity.noise)
         best, path, candidate, excluded = self._within(best, path, candidate, references, base)
-        if candidate.drop is None or candidate.drop > self.max_drop:
-            return done("no model within the budget was found that is worth quantizing", [candidate], excluded)
+        if not candidate.integer:
+            return done("nothing of it can be quantized within the budget", [candidate], excluded)
         self.progress("measuring", 0.9)
         feeds = _like(references.feeds)
         latency = benchmark(self.source, path, feeds, target=self.target, budget_seconds=seconds)
@@ -229,14 +231,15 @@ class _Search:
                 found.append(escape(node.result.name))
         return "|".join(found)
 
-    def _build(self, quantizing: QuantizeStatic, name: str) -> Path:
+    def _build(self, quantizing: QuantizeStatic, name: str) -> tuple[Path, int]:
+        """The model, and how many of its nodes work on codes."""
         graph = ir.load(self.folder / "equalized.onnx")
         kernels = kernels_for(self.target.provider, self.target.domains)
         finish: tuple[Stage, ...] = (quantizing, *passes.parse("lower-add"), *_tidy())
-        passes.run(graph, finish, kernels=kernels)
+        records = passes.run(graph, finish, kernels=kernels)
         path = self.folder / f"{name}.onnx"
         ir.save(graph, path)
-        return path
+        return path, len(records[0].rewrites)
 
     def _methods(
         self, quantizing: QuantizeStatic, references: References
@@ -246,8 +249,8 @@ class _Search:
             self.progress("choosing ranges", 0.5 + 0.2 * place / len(_METHODS))
             trial = replace(quantizing, method=method, percentile=part if part < 100 else quantizing.percentile)
             name = method if part == 100 else f"{method}-{part:g}"
-            path = self._build(trial, name)
-            candidate = Candidate(name, path.stat().st_size, references.fidelity(path, self.target))
+            path, integer = self._build(trial, name)
+            candidate = Candidate(name, path.stat().st_size, references.fidelity(path, self.target), integer)
             found.append((trial, path, candidate))
         return found
 
@@ -278,13 +281,13 @@ class _Search:
         excluded: list[str] = []
         given = quantizing.exclude
         step = max(1, len(order) // _TRIES)
-        while order and (candidate.drop or 0) > self.max_drop:
+        while order and candidate.integer and (candidate.drop or 0) > self.max_drop:
             excluded += order[:step]
             order = order[step:]
             quantizing = replace(quantizing, exclude="|".join(filter(None, (given, *map(escape, excluded)))))
-            path = self._build(quantizing, "partly")
+            path, integer = self._build(quantizing, "partly")
             fidelity = references.fidelity(path, self.target)
-            candidate = Candidate("partly", path.stat().st_size, fidelity, self._drop(path, fidelity, base))
+            candidate = Candidate("partly", path.stat().st_size, fidelity, integer, self._drop(path, fidelity, base))
         return quantizing, path, candidate, excluded
 
     def _sensitivities(self, quantizing: QuantizeStatic, noise: float, references: References) -> list[str]:
@@ -296,7 +299,7 @@ class _Search:
         for place, name in enumerate(names):
             self.progress(f"how much {name} costs", 0.7 + 0.2 * place / len(names))
             trial = replace(quantizing, exclude="|".join(filter(None, (quantizing.exclude, escape(name)))))
-            gains[name] = noise - few.fidelity(self._build(trial, "without"), self.target).noise
+            gains[name] = noise - few.fidelity(self._build(trial, "without")[0], self.target).noise
         return sorted(names, key=lambda name: -gains[name])
 
 
