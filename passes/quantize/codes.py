@@ -17,6 +17,7 @@ from planish.passes.quantize.scheme import Doubles, Floats, Parameters, Scheme, 
 
 _LARGEST_BIAS = 2.0**31 - 256
 """In steps: what rounds to int32, with a little room for what a kernel adds to it."""
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Codes:
@@ -166,12 +167,11 @@ class Codes:
         scale = np.asarray(found.scale * np.float32(largest / (largest - 1)), np.float32)
         return found._replace(scale=scale, zero_point=np.ones_like(found.zero_point))
 
-    def bias(self, array: Doubles, scale: Floats, name: str) -> Value:
-        """A bias as int32 codes in the steps of the accumulator, scale of the activation times that of the weight."""
-        steps = array / scale.astype(np.float64)
-        codes = np.clip(np.rint(steps), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
-        operands = (constant(codes, _quantized(name)), constant(scale))
-        return self.add("DequantizeLinear", operands, {"axis": 0}).result
+    def bias(self, array: Doubles, activation: Floats, weights: Floats, name: str) -> Value:
+        """A bias as int32 codes in the steps of the accumulator: those of the activation times those of the weights."""
+        scale = np.clip(activation.astype(np.float64) * weights, _LEAST, _MOST).astype(np.float32)
+        codes = np.clip(np.rint(array / scale.astype(np.float64)), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
+        return self.add("DequantizeLinear", (constant(codes, _quantized(name)), constant(scale)), {"axis": 0}).result
 
     def _real(self, codes: Value, found: Parameters) -> Value:
         attributes = {} if found.scheme.axis is None else {"axis": found.scheme.axis}
@@ -198,8 +198,8 @@ class Codes:
         return real
 
     def _operands(self, found: Parameters, factor: float = 1.0) -> tuple[Value, Value]:
-        scale = np.asarray(found.scale * np.float32(factor), np.float32)
-        return constant(scale), constant(found.zero_point)
+        scale = np.maximum(found.scale * np.float32(factor), _LEAST).astype(np.float32)
+        return constant(np.asarray(scale)), constant(found.zero_point)
 
     def _behind(self, value: Value) -> Node | None:
         if value.producer is not None:
@@ -225,5 +225,5 @@ def floats(value: Value) -> Doubles:
 
 
 def least_scales(bias: Doubles | None, activation: Floats) -> Doubles | None:
-    """The weight scales below which a bias overflows int32, [channels]."""
-    return None if bias is None else np.abs(bias) / (_LARGEST_BIAS * float(activation))
+    """The weight scales below which a bias overflows int32, or the accumulator has subnormal steps, [channels]."""
+    return None if bias is None else np.maximum(np.abs(bias) / _LARGEST_BIAS, _LEAST) / float(activation)

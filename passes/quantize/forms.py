@@ -63,6 +63,10 @@ class Form:
     real: str = ""
     inner: Node | None = None
 
+    def nodes(self, node: Node) -> tuple[Node, ...]:
+        """The node and what it takes in."""
+        return (node,) if self.inner is None else (node, self.inner)
+
     def reads(self, node: Node) -> tuple[Value, ...]:
         """The activations that it needs as codes, constants left out."""
         node = self.inner or node
@@ -130,7 +134,10 @@ def _global_mean(codes: Codes, node: Node) -> Node:
 
 
 def _nearest(node: Node) -> str:
-    return "" if node.get_str("mode") == "nearest" else "it interpolates"
+    if node.get_str("mode") != "nearest":
+        return "it interpolates"
+    extrapolates = node.get_str("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return "it fills in a real number" if extrapolates else ""
 
 
 def _image(node: Node) -> str:
@@ -150,7 +157,7 @@ _MOVES: Mapping[str, Form] = MappingProxyType(
         "Resize": Form("", _same_first, _nearest, tied=True),
         **dict.fromkeys(
             (
-                *("DepthToSpace", "Expand", "Flatten", "Gather", "ReduceMax", "Reshape", "Slice", "Split", "Squeeze"),
+                *("DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "Split", "Squeeze"),
                 *("Tile", "Transpose", "Unsqueeze"),
             ),
             _PASSED,
@@ -172,7 +179,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
-        "Concat": Form("QLinearConcat", _same, activations=None),
+        "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("QLinearAveragePool", _same, _image),
         "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
         "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
@@ -182,7 +189,7 @@ _FUSED: Mapping[str, Form] = MappingProxyType(
     {
         **{name: replace(form, kernel=name, real=name) for name, form in _PRODUCTS.items()},
         "Add": Form("Add", _same, _operands_obstacle, activations=None),
-        "Concat": Form("Concat", _same, activations=None, tied=True),
+        "Concat": Form("Concat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("AveragePool", _same, _image),
         "GlobalAveragePool": Form("GlobalAveragePool", _same, _image),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
@@ -58,23 +59,25 @@ _CLIPS = ("Relu", "Clip")
 ISLAND = "it stands between no two nodes that work on codes"
 
 
-def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[Node], str]) -> Plan:
+def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[Sequence[Node]], str]) -> Plan:
     """What works on codes: all anchors that can, and what lies between them.
 
-    wanted: why a node is to stay as it is, by the caller's choice; nothing where it may be quantized.
+    wanted: why nodes that go together are to stay as they are, by the caller's choice; nothing where they need not.
     """
     made = Plan()
+    ranges = cache(ranges)
     for node in graph.nodes:
         form = form_of(node, placement)
         if form is None or (form.reads(node) == () and not form.anchor):
             continue
         if not placement.residuals_quantized:
             form = fused_sum(node, form)
-        why = wanted(node) or form.obstacle(node) or _unknown(graph, form, node)
         biased = biased_form(node, placement)
-        if not why and biased is not None and biased.inner in made.forms:
-            del made.forms[biased.inner]
+        if biased is not None and biased.inner is not None:
             form = biased
+            made.forms.pop(biased.inner, None)
+            made.left.pop(biased.inner, None)
+        why = wanted(form.nodes(node)) or form.obstacle(node) or _unknown(graph, form, node)
         if why:
             made.left[node] = why
         else:

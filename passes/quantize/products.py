@@ -46,7 +46,7 @@ def conv(codes: Codes, node: Node) -> Node:
     weight, scales, shift = codes.product(floats(w), 0, w.name, shift, step)
     operands: list[Value | None] = [codes.activation(x), weight]
     if bias is not None and shift is not None:
-        operands.append(codes.bias(shift, step * scales, bias.name))
+        operands.append(codes.bias(shift, step, scales, bias.name))
     return codes.add("Conv", operands, node.attributes)
 
 
@@ -88,7 +88,7 @@ def _gemm(
     weight, scales, shift = codes.product(array, 1, name, shift, step)
     operands = [rows, weight]
     if shift is not None:
-        operands.append(codes.bias(shift, step * scales, bias_name))
+        operands.append(codes.bias(shift, step, scales, bias_name))
     return codes.add("Gemm", operands)
 
 
@@ -179,5 +179,5 @@ def norm(codes: Codes, node: Node) -> Node:
     scale, shift = _scale_and_shift(node)
     step = codes.parameters(x).scale
     weight, scales = codes.weight(scale.reshape(-1, 1, 1, 1), 0, constant.name, least_scales(shift, step))
-    bias = codes.bias(shift, step * scales, f"{node.result.name}_shift")
+    bias = codes.bias(shift, step, scales, f"{node.result.name}_shift")
     return codes.add("Conv", (codes.activation(x), weight, bias), {"group": scales.size, "kernel_shape": (1, 1)})

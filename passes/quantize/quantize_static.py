@@ -59,6 +59,8 @@ class QuantizeStatic(Pass):
     its matrix product (AMX) instead of its own kernel: faster where a product is long and has many columns."""
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        if not run.allows("APPROXIMATE"):
+            return
         for node in graph.nodes:
             for nested in node.graphs:
                 self.run(nested, run)
@@ -108,16 +110,18 @@ class QuantizeStatic(Pass):
         return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
 
     def _gram(self, key: str | None) -> Gram | None:
-        wanted = self.rounding == "gram" and self.ranges is not None and key is not None
-        return self.ranges.grams.get(key) if wanted and self.ranges is not None and key is not None else None
+        if self.rounding == "nearest" or self.ranges is None or key is None:
+            return None
+        return self.ranges.grams.get(key)
 
-    def _wanted(self, node: Node) -> str:
-        if not _is_named(node, self.only):
+    def _wanted(self, nodes: Sequence[Node]) -> str:
+        if not any(_is_named(node, self.only) for node in nodes):
             return f"only {self.only} is to be quantized"
-        return f"{self.exclude} is not to be quantized" if _is_named(node, self.exclude) else ""
+        excluded = any(_is_named(node, self.exclude) for node in nodes)
+        return f"{self.exclude} is not to be quantized" if excluded else ""
 
     def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
-        sources, last = [node, *([] if form.inner is None else [form.inner])], node
+        sources, last = list(form.nodes(node)), node
         codes.site, codes.shifted = node, any(_is_named(source, self.shift) for source in sources)
         codes.created, codes.target = [], codes.ranges.get(made.made(node.result))
         written = form.write(codes, node)
