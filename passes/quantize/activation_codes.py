@@ -95,7 +95,8 @@ def _divided(write: Writer, x: Value, factors: Doubles) -> Value | None:
         if operand is None or operand.constant is None or operand.constant.shape != factors.shape:
             return None
         name = f"{operand.name}_smoothed" if operand.name else ""
-        made.append(constant((operand.constant.array() / factors).astype(np.float32), name))
+        array = np.asarray(operand.constant.array(), np.float64)
+        made.append(constant((array / factors).astype(np.float32), name))
     return write.add_node(Node(node.op, (node.operands[0], *made), node.attributes)).result
 
 
