@@ -133,12 +133,15 @@ class Emitter:
         for info in source.input:
             value = inputs.pop(info.name, None) or constants.get(info.name)
             if value is not None:
-                proto.input.append(named(info, names.names[value]))
+                proto.input.append(retyped(named(info, names.names[value]), value.type))
         for value in inputs.values():
             proto.input.append(value_info(names.names[value], value.type))
         outputs = {info.name: info for info in source.output}
         for value, old, name in zip(graph.outputs, graph.output_names, names.output_names, strict=True):
-            proto.output.append(named(outputs[old], name) if old in outputs else value_info(name, value.type))
+            declared = (
+                retyped(named(outputs[old], name), value.type) if old in outputs else value_info(name, value.type)
+            )
+            proto.output.append(declared)
 
     def initializer(self, tensor: Tensor, name: str, proto: onnx.GraphProto, main: bool) -> None:
         if isinstance(tensor, SparseTensor):
@@ -316,6 +319,17 @@ def named(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
     renamed.CopyFrom(info)
     renamed.name = name
     return renamed
+
+
+def retyped(info: onnx.ValueInfoProto, type: Type | None) -> onnx.ValueInfoProto:
+    """What was declared of a tensor, with the element type that it has now: a pass may have been asked for another."""
+    known = info.type.tensor_type.elem_type
+    if not known or not isinstance(type, TensorType) or type.dtype == known:
+        return info
+    changed = onnx.ValueInfoProto()
+    changed.CopyFrom(info)
+    changed.type.tensor_type.elem_type = type.dtype
+    return changed
 
 
 def value_info(name: str, type: Type | None) -> onnx.ValueInfoProto:

@@ -53,6 +53,12 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.quantize.clip_weights import ClipWeights
+from planish.passes.quantize.cluster_weights import ClusterWeights
+from planish.passes.quantize.equalize_channels import EqualizeChannels
+from planish.passes.quantize.lower_activations import LowerActivations
+from planish.passes.quantize.quantize_static import QuantizeStatic
+from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.fold_fills import FoldFills
@@ -105,7 +111,7 @@ __all__ = [
 ]
 
 PASSES: Mapping[str, type[Pass]] = {
-    "convert-precision": ConvertPrecision,
+    "equalize-channels": EqualizeChannels,
     "fold-constants": FoldConstants,
     "fold-fills": FoldFills,
     "fold-shapes": FoldShapes,
@@ -136,6 +142,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "fuse-softplus": FuseSoftplus,
     "fuse-swish": FuseSwish,
     "inline-constant-if": InlineConstantIf,
+    "lower-activations": LowerActivations,
     "lower-add": LowerAdd,
     "lower-einsum": LowerEinsum,
     "lower-conv-transpose": LowerConvTranspose,
@@ -155,6 +162,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "move-reshapes": MoveReshapes,
     "move-splits": MoveSplits,
     "move-transposes": MoveTransposes,
+    "quantize-static": QuantizeStatic,
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,
@@ -164,6 +172,10 @@ PASSES: Mapping[str, type[Pass]] = {
     "simplify-logic": SimplifyLogic,
     "simplify-loops": SimplifyLoops,
     "simplify-sequences": SimplifySequences,
+    "clip-weights": ClipWeights,
+    "cluster-weights": ClusterWeights,
+    "convert-precision": ConvertPrecision,
+    "remove-quantization": RemoveQuantization,
 }
 
 _SIMPLIFY = (
@@ -222,18 +234,20 @@ _FUSE = (
     MergeArithmetic(),
     ReduceStrength(),
 )
-_SIMPLER: tuple[Stage, ...] = (RemoveDeadNodes(), Fixpoint(_SIMPLIFY), RemoveDeadNodes())
+_REMOVE_DEAD = Fixpoint((RemoveDeadNodes(), SimplifyIfs(), SimplifyLoops()))  # what is unread, Ifs and loops drop
+_SIMPLER: tuple[Stage, ...] = (RemoveDeadNodes(), Fixpoint(_SIMPLIFY), _REMOVE_DEAD)
 _FUSED: tuple[Stage, ...] = (
     RemoveDeadNodes(),
     Fixpoint(_FUSE),
     FuseScaleShift(),
     Fixpoint((*_SIMPLIFY, *_FUSE)),  # what is fused gives both a new chance
-    RemoveDeadNodes(),
+    _REMOVE_DEAD,
 )
 _LOWERED = (
     FuseMultiHeadAttention(),
     LowerConvTranspose(),
     LowerUpsampledConv(),
+    Fixpoint((FuseConvAffine(), FuseAffineConv())),  # a Conv takes what a ConvTranspose could not
     LowerAdd(),
     MergeDuplicateConstants(),
     RemoveDeadNodes(),

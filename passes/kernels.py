@@ -60,6 +60,11 @@ class Kernels:
             )
         return found
 
+    @property
+    def newest(self) -> int:
+        """The newest opset that brought an operator for which there is a kernel."""
+        return max((kernel.first for found in self.table.values() for kernel in found), default=0)
+
     def lack(self, node: Node) -> str:
         """Why the target does not run a node of which `runs` says so."""
         domain = parse_key(node.op).domain

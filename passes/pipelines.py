@@ -2,8 +2,9 @@
 
     simplify,fuse{only=conv-*},fixpoint<8>(fold-constants{limit=1024},remove-dead-nodes)
 
-A pass takes its options in braces. A named pipeline takes `only` and `skip`: patterns of the names of its passes,
-several joined by `|`. `fixpoint<N>(...)` repeats what it holds until nothing changes, at most N times.
+A pass takes its options in braces, a calibration by its file. A named pipeline takes `only` and `skip`: patterns of the
+names of its passes, several joined by `|`. `fixpoint<N>(...)` repeats what it holds until nothing changes, at most N
+times.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import cast, get_args, get_origin, get_type_hints
 
-from planish.passes.errors import PipelineError
+from planish.passes.errors import CalibrationError, PipelineError
 from planish.passes.manager import Fixpoint, Pass, Stage
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.calibration_file import load_calibration
@@ -187,6 +188,10 @@ class _Parser:
                 return int(text)
             if hint is float:
                 return float(text)
+            if Calibration in (hint, *choices):
+                return load_calibration(text)
+        except CalibrationError as error:
+            raise self.error(f"{kind.name} takes {name} as the file of a calibration: {error}") from error
         except (ValueError, KeyError):
             expected = "true or false" if hint is bool else getattr(hint, "__name__", str(hint))
             raise self.error(f"{kind.name} takes {name} as {expected}, not {text!r}") from None

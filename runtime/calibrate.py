@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -19,11 +20,11 @@ from planish.runtime.cut import Plan, cut, size_of
 from planish.runtime.files import Model, at_path, repaired
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Array, Target
-from planish.runtime.samples import Parts, Runner, Samples, parts_of
+from planish.runtime.samples import Parts, Runner, parts_of
 from planish.runtime.session import Argument, Feed, Session
 from planish.runtime.shards import stream
-from planish.runtime.staged import StagedSession
-from planish.runtime.task import Outputs
+from planish.runtime.staged import StagedSession, give_back
+from planish.runtime.task import L, Outputs, P, Task
 from planish.runtime.watching import Watch, Watching, found_grams, watch
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 def calibrate(
     model: Model,
-    samples: Samples,
+    samples: Task[P, L] | str | os.PathLike[str] | Iterable[Mapping[str, Feed]],
     *,
     grams: Collection[str] = (),
     tensors: Collection[str] | None = None,
@@ -73,7 +74,8 @@ def calibrate(
         face = _face(path, target)
         shapes = _shapes(parts, face)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
-        plan = cut(ir.load(path), watched.names, size_of(shapes, graph), folder)
+        plan = cut(graph, watched.names, size_of(shapes, graph), folder)
+        give_back()
         work = partial(_observe, _Work(plan, watched, face, target), parts.runner)
         found = Watching(watched)
         try:
@@ -81,6 +83,7 @@ def calibrate(
                 work, parts.parts, parts.count, jobs=jobs, progress=progress, what=f"calibrating {name}"
             ):
                 found.merge(part)
+                del part  # before the next one is made
         finally:
             _open.cache_clear()
     return _result(name, found, watched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,31 +50,32 @@ def cut(graph: Graph, seen: Collection[str], sizes: Sizes, folder: Path) -> Plan
     outputs = graph.output_names
     stages = _stages(graph, seen, sizes)
     _say_what_is_given(graph, stages, seen)
+    stages = [stage for stage in stages if stage.given]  # the others hold dead nodes alone
     last = _last_reads(stages, outputs)
     graph.set_results((), ())
     files: list[ModelFile] = []
     for number in reversed(range(len(stages))):
         part = _part(graph, stages[number])
         path = folder / f"stage-{number:02}.onnx"
-        ir.save(part, path)
-        files.append(ModelFile.of(path, tuple(folder.glob(f"{path.name}.data"))))
+        written = ir.save(part, path, external_data="always" if graph.data_files else "auto")
+        files.append(ModelFile.of(path, [file for file in written if file != path]))
     return Plan(tuple(reversed(files)), last, outputs)
 
 
 def size_of(feeds: Mapping[str, tuple[int, ...]], graph: Graph) -> Sizes:
-    """The sizes of tensors for inputs of those shapes; an extent that depends on data counts as the largest of them."""
+    """The sizes of tensors for inputs of those shapes. Extents that depend on data count together as the largest of
+    the inputs' extents."""
     binding: dict[str, int] = {}
     for value in graph.inputs:
         shape = feeds.get(value.name, ())
         for dim, number in zip(value.shape or (), shape, strict=False):
-            if isinstance(dim, Expr) and dim.symbols == {str(dim)}:
+            if isinstance(dim, Expr) and dim.symbols() == frozenset((str(dim),)):
                 binding[str(dim)] = number
     largest = max((number for shape in feeds.values() for number in shape), default=1)
 
     def size(value: Value) -> int:
-        elements = 1
-        for dim in value.shape or ():
-            elements *= extent(dim, binding, largest)
+        extents = [extent(dim, binding, -1) for dim in value.shape or ()]
+        elements = math.prod(number for number in extents if number >= 0) * (largest if -1 in extents else 1)
         return elements * (value.dtype.bits // 8 if value.dtype is not None else 4)
 
     return size

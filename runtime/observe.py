@@ -88,10 +88,10 @@ class TensorObserver:
             if not numbers.size:
                 return clean
             low, high = float(numbers.min()), float(numbers.max())
-        self._zeros += numbers.size - int(np.count_nonzero(numbers))
+        self._zeros += int(np.count_nonzero(numbers == 0))
         self._low, self._high = min(self._low, low), max(self._high, high)
         self._low, self._high = self._low + 0.0, self._high + 0.0  # which of -0 and 0 came first must not show
-        self._add(Histogram.at(numbers, exponent_of(self._low, self._high)))
+        self._add(Histogram.at(numbers, exponent_of(self._low, self._high), low))
         self._moments = _combined(self._moments, _moments(numbers, max(abs(low), abs(high))))
         return clean
 

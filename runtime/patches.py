@@ -61,6 +61,7 @@ class GramObserver:
             self._add(np.matmul(kept.transpose(0, 2, 1), kept), kept.sum(axis=1))
 
     def merge(self, other: GramObserver) -> None:
+        """Take in what another observer of the same rows saw after this one; the other is used up."""
         self._count += other._count
         self._skipped += other._skipped
         if other._matrix is not None and other._sum is not None:
@@ -74,7 +75,7 @@ class GramObserver:
 
     def _add(self, matrix: Floats, total: Floats) -> None:
         if self._matrix is None or self._sum is None:
-            self._matrix, self._sum = matrix.copy(), total.copy()
+            self._matrix, self._sum = matrix, total
         else:
             self._matrix += matrix
             self._sum += total

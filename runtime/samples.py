@@ -14,11 +14,9 @@ from planish.runtime.errors import SessionError, TaskError
 from planish.runtime.folder import read_sample
 from planish.runtime.session import Feed
 from planish.runtime.shards import shards
-from planish.runtime.task import Run, Task
+from planish.runtime.task import L, P, Run, Task
 
 Feeds = Mapping[str, Feed]
-Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
-"""A task, of which the calibration split is taken; a folder of .npz files; or feeds, one after the other."""
 
 _TOGETHER = 8
 T = TypeVar("T")
@@ -46,8 +44,10 @@ class Parts(Generic[T]):
     """Of the parts; 0 where that is not known."""
 
 
-def parts_of(samples: Samples, limit: int | None) -> Parts[object]:
-    """limit: so many samples, evenly spread over a task or a folder; the first ones of anything else.
+def parts_of(samples: Task[P, L] | str | os.PathLike[str] | Iterable[Feeds], limit: int | None) -> Parts[object]:
+    """samples: a task, of which the calibration split is taken; a folder of .npz files; or feeds one after the other.
+
+    limit: so many samples, evenly spread over a task or a folder; the first ones of anything else.
 
     Raises:
         CalibrationError: there are none.
@@ -75,7 +75,7 @@ def _known(runner: Runner[T], items: Sequence[T], limit: int | None, none: str) 
         raise CalibrationError(f"there are no samples to calibrate on: {none}")
     count = min(limit or len(items), len(items))
     chosen = [items[index * len(items) // count] for index in range(count)]
-    found = cast("list[Sequence[T]]", shards(cast("Sequence[int]", chosen)))
+    found = shards(chosen)
     return Parts(runner, found, chosen[0], len(found))
 
 
@@ -93,8 +93,8 @@ def _together(items: Iterator[T]) -> Iterator[Sequence[T]]:
 
 
 @dataclass(frozen=True)
-class TaskRunner:
-    task: Task[object, object]
+class TaskRunner(Generic[P, L]):
+    task: Task[P, L]
 
     def where(self, item: int) -> str:
         return f"sample {item} of task {self.task.name!r}"

@@ -84,10 +84,10 @@ def spread(
     return list(stream(work, parts, len(parts), jobs=jobs, progress=progress, what=what))
 
 
-def shards(indices: Sequence[int]) -> list[Sequence[int]]:
-    """At most 64 stretches of the indices."""
-    size = math.ceil(len(indices) / _SHARDS)
-    return [indices[start : start + size] for start in range(0, len(indices), size or 1)]
+def shards(items: Sequence[S]) -> list[Sequence[S]]:
+    """At most 64 stretches of the items."""
+    size = math.ceil(len(items) / _SHARDS)
+    return [items[start : start + size] for start in range(0, len(items), size or 1)]
 
 
 def stream(
@@ -108,10 +108,17 @@ def stream(
             yield api.delayed(work)(part)
 
     try:
-        yield from cast("Iterable[R]", api.Parallel(n_jobs=jobs, return_as="generator")(calls()))
+        yield from cast("Iterable[R]", _parallel(api, jobs)(calls()))
     except (BrokenExecutor, PicklingError) as error:
         reason = " ".join(str(error).split())
         raise SessionError(f"{what}: a process died at the work, or could not take it: {reason}") from error
+
+
+def _parallel(api: _Joblib, jobs: int | None) -> Callable[[Iterable[object]], Iterable[object]]:
+    try:
+        return api.Parallel(n_jobs=jobs, return_as="generator")
+    except ValueError:  # the backend hands out everything at the end, as multiprocessing and Ray's do
+        return api.Parallel(n_jobs=jobs)
 
 
 class _Joblib(Protocol):

@@ -15,6 +15,8 @@ from planish.runtime.observe import TensorObserver
 from planish.runtime.patches import GramObserver, Rows
 from planish.runtime.providers import Array
 
+ALL = "*"
+"""The pattern that may fit nothing."""
 _MOST_GRAM_BYTES = 256 << 20
 _SHOWN = 3
 
@@ -77,7 +79,11 @@ def watch(graph: Graph, tensors: Collection[str] | None, grams: Collection[str])
 
 def _floats(graph: Graph) -> list[Value]:
     values = [*graph.inputs, *(value for node in graph.nodes for value in node.results)]
-    return [v for v in values if v.name and v.dtype is not None and v.dtype.is_float and v.constant is None]
+    return [value for value in values if _is_observable(value)]
+
+
+def _is_observable(value: Value) -> bool:
+    return bool(value.name) and value.dtype is not None and value.dtype.is_float and value.constant is None
 
 
 def _dtype(value: Value) -> str:
@@ -86,7 +92,7 @@ def _dtype(value: Value) -> str:
 
 def _chosen(wanted: Collection[str], known: Collection[str], what: str) -> list[str]:
     for pattern in wanted:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in known):
+        if pattern != ALL and not any(name == pattern or fnmatchcase(name, pattern) for name in known):
             near = difflib.get_close_matches(pattern, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise CalibrationError(f"the model has no {what} {pattern!r} outside of nested graphs{hint}")
@@ -128,7 +134,7 @@ def _gram_bytes(node: Node) -> int:
 
 def _nested_note(graph: Graph) -> Sequence[str]:
     top = set(graph.nodes)
-    nested = [v.name for node in graph.walk() if node not in top for v in node.results if v.name]
+    nested = [v.name for node in graph.walk() if node not in top for v in node.results if _is_observable(v)]
     if not nested:
         return ()
     return (f"{len(nested)} tensors of nested graphs, bodies of If, Loop or Scan, are left out: {_some(nested)}",)

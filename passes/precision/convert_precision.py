@@ -12,13 +12,15 @@ import numpy as np
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import Attribute
 from planish.ir.tensor import ArrayTensor, Tensor
+from planish.passes.kernels import cpu
 from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
 from planish.passes.precision.conversion import Conversion
 from planish.passes.precision.half import Half
-from planish.passes.precision.kept import Ranges, Survey
+from planish.passes.precision.kept import Survey
 from planish.passes.precision.regions import is_worth_it, regions
 from planish.passes.precision.slots import exact_source, in_half, taken_in_half
+from planish.passes.quantize.calibration import Calibration
 from planish.passes.run import Run
 
 _SHOWN = 3
@@ -31,12 +33,13 @@ class ConvertPrecision(Pass):
 
     Approximate: each result is rounded to 11 bits (float16) or 8 (bfloat16). It needs inputs and intermediate numbers
     that do not overflow. What constants show to overflow, what sums or raises to powers, what jumps where it is
-    rounded, and what counts or looks up stays in single precision, with a Cast at each border. So do If, Loop and Scan, whose
-    bodies are converted inside. Measured ranges tell more: what they show to be too large or too small stays, and sums
-    and powers that they show to fit are converted.
+    rounded, and what counts or looks up stays in single precision, with a Cast at each border. So do If, Loop and
+    Scan, whose bodies are converted inside. Measured ranges tell more: what they show to be too large or too small
+    stays, and sums and powers that they show to fit are converted.
 
     to: float16 or bfloat16. keep: patterns, joined by |, of names of nodes or operators that stay as they are.
-    interface: whether the types of the model's inputs and outputs stay, or become half, too.
+    interface: whether the types of the model's inputs and outputs stay, or become half, too. ranges: the file that
+    `planish calibrate` wrote.
     """
 
     name: ClassVar[str] = "convert-precision"
@@ -44,13 +47,13 @@ class ConvertPrecision(Pass):
     to: Literal["float16", "bfloat16"] = "float16"
     keep: str = ""
     interface: Literal["keep", "convert"] = "keep"
-    ranges: Ranges | None = None
+    ranges: Calibration | None = None
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         if not run.allows("APPROXIMATE") or run.exhausted:
             return
         half = Half(DType[self.to.upper()])
-        survey = Survey(half, graph.opset_imports.get("", 0), self.ranges, self.keep)
+        survey = Survey(half, graph.opset_imports.get("", 0), run.kernels, self.ranges, self.keep)
         survey.look(graph)
         free = self.chosen(graph, survey, run)
         self.tell(survey, free, run)
@@ -90,6 +93,8 @@ class ConvertPrecision(Pass):
         small = [node for node in survey.free if node not in free]
         if small:
             run.note(f"{_named(small)} in float32: the Casts around would cost more than they save")
+        if run.kernels.name != cpu().name:  # of other providers no more is known than that they have some of these
+            return
         lacking = Counter(
             node.op
             for node, slots in free.items()

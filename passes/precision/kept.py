@@ -2,7 +2,7 @@
 
 Three things spread from where they arise, until an operator ends them:
 
-- a number that may be beyond the finite numbers of half precision, as a mask of -3.4e38 is, ends where a
+- a number that may be beyond the finite numbers of half precision, as a mask of -3.4e38 or a power is, ends where a
   result is bounded whatever the operands are (Softmax), and where a measured range says that it fits;
 - a number that may be too small for it, as an epsilon is, ends where it meets another computed number;
 - a number that counts (made of integers: lengths, positions) ends where it meets one that does not.
@@ -14,11 +14,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol
+from typing import Literal
 
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.ops.table import is_pure
 from planish.ir.types import TensorType
+from planish.passes.kernels import Kernels, cpu
 from planish.passes.precision.half import Half
 from planish.passes.precision.sensitive import (
     BOUNDED,
@@ -31,34 +32,20 @@ from planish.passes.precision.sensitive import (
     grows,
     is_addend,
     is_divisor,
+    shrinks,
+    spreads,
     terms,
 )
 from planish.passes.precision.slots import READ_SHAPE, exact_source, half_slots, in_half, never_binds, opset_needed
+from planish.passes.quantize.calibration import Calibration
 
 _NO_BOUNDARY = ("Cast", "CastLike", "Constant", *READ_SHAPE)
 Spreading = Literal["large", "small", "counted"]
 _MEANING: Mapping[Spreading, str] = {
-    "large": "what it reads may be beyond the finite numbers of {half}, as {cause} is",
-    "small": "what it reads may be too small for {half}, as {cause} is",
+    "large": "what it reads may be beyond the finite numbers of {half}, because of {cause}",
+    "small": "what it reads may be too small for {half}, because of {cause}",
     "counted": "it works on numbers that count, which come from {cause}",
 }
-
-
-class Observed(Protocol):
-    """What was measured of a tensor: extremes and moments of its finite elements."""
-
-    @property
-    def observed(self) -> tuple[float, float] | None: ...
-    @property
-    def mean(self) -> float | None: ...
-    @property
-    def variance(self) -> float | None: ...
-
-
-class Ranges(Protocol):
-    """What was measured of the tensors of a model."""
-
-    def of(self, value: Value | None) -> Observed | None: ...
 
 
 @dataclass
@@ -67,7 +54,8 @@ class Survey:
 
     half: Half
     opset: int
-    ranges: Ranges | None = None
+    kernels: Kernels
+    ranges: Calibration | None = None
     keep: str = ""
     kept: dict[Node, str] = field(default_factory=dict[Node, str])
     """Why a node stays in single precision."""
@@ -195,9 +183,20 @@ class Survey:
         return ""
 
     def by_opset(self, node: Node, slots: tuple[int, ...]) -> str:
-        needed = opset_needed(in_half(node, slots, self.half.dtype), self.opset)
+        trial = in_half(node, slots, self.half.dtype)
+        needed = opset_needed(trial, self.opset)
         if needed is None:
             return f"{node.op} takes no {self.half.name}"
+        if (
+            self.half.dtype is DType.BFLOAT16
+            and self.kernels.name == cpu().name
+            and not self.kernels.runs(trial, needed)
+        ):
+            return f"{self.kernels.name} has no kernel for {node.op} of bfloat16, and casts around float16 alone"
+        if needed > max(self.opset, self.kernels.newest):
+            return (
+                f"{node.op} takes {self.half.name} from opset {needed} on alone, which {self.kernels.name} does not run"
+            )
         if needed > self.opset:
             self.needed[node] = needed
         return ""
@@ -210,10 +209,19 @@ class Survey:
                 del left["large"]
         if node.op in BOUNDED or self.is_clipped(node):
             left.clear()
+        if shrinks(node) or self.is_ratio(node):
+            left.pop("large", None)
+        elif spreads(node) and not self.stays_within(node, slots):
+            left["large"] = str(node.result)
         if sum(_is_computed(node.operands[position]) for position in slots) > 1:
             left.pop("small", None)
         for result in node.results:
             self.spread[result] = {kind: cause for kind, cause in left.items() if not self.is_measured(result, kind)}
+
+    def is_ratio(self, node: Node) -> bool:
+        """Whether a large number is divided by another one."""
+        operands = node.operands if node.op == "Div" else ()
+        return bool(operands) and all("large" in self.spread.get(o, {}) for o in operands if o is not None)
 
     def is_clipped(self, node: Node) -> bool:
         """Whether constant bounds on both sides keep the result among the numbers of half precision."""
@@ -229,9 +237,9 @@ class Survey:
         return kind != "counted" and self.magnitude(value) is not None and not self.lost(value)
 
     def magnitude(self, value: Value | None) -> float | None:
-        """The largest one that was observed, or that a constant holds."""
+        """The largest one that was observed, or that the user says there is."""
         seen = None if self.ranges is None else self.ranges.of(value)
-        return None if seen is None or seen.observed is None else max(abs(end) for end in seen.observed)
+        return None if seen is None or seen.range is None else max(abs(end) for end in seen.range)
 
     def lost(self, value: Value) -> str:
         """Whether half precision has no room for what was observed: within a factor of 2 of its ends."""

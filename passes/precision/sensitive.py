@@ -30,6 +30,20 @@ _ADDENDS = {
 }
 
 
+_SPREADING = frozenset(("CumSum", "Mul", "ReduceL1", "ReduceProd", "ReduceSum", "ReduceSumSquare", *_POWERS))
+_ENDING = frozenset(("Log", "Reciprocal", "ReduceLogSumExp", "Sqrt"))
+
+
+def spreads(node: Node) -> bool:
+    """Whether not only what is summed up, or raised to a power, may be far larger than the operands, but the result."""
+    return grows(node) and node.op in _SPREADING - _ENDING
+
+
+def shrinks(node: Node) -> bool:
+    """Whether the result is of ordinary size though an operand is large."""
+    return node.op in BOUNDED or node.op in _ENDING
+
+
 def is_divisor(node: Node, position: int) -> bool:
     """Whether the result is no larger for a larger operand here: what divides, and a normalization's statistics."""
     return position in _DIVISORS.get(node.op, ())
@@ -56,7 +70,15 @@ def grows(node: Node) -> bool:
     """Whether results, or what is summed up on the way to them, may be far larger than the operands."""
     if node.op == "Mul":
         return node.operands[0] is node.operands[1]
+    if node.op == "Pow":
+        return not _is_root(node.operands[1])
     return node.op in SUMS or node.op in SQUARES or node.op in _POWERS
+
+
+def _is_root(exponent: Value | None) -> bool:
+    """Whether an exponent is known to lie between -1 and 1."""
+    power = None if exponent is None or exponent.constant is None else exponent.constant.uniform()
+    return power is not None and abs(power) <= 1
 
 
 def terms(node: Node) -> int | None:

@@ -48,6 +48,15 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike[str]) -> 
     _replace(target, lambda file: file.write(text.encode()))
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise CalibrationError where `save_calibration` could not write: what can be known before any work is done."""
+    target = Path(path)
+    if target.is_dir():
+        raise CalibrationError(f"{target}: is a folder, not a file to write")
+    if not target.parent.is_dir():
+        raise CalibrationError(f"{target}: there is no folder {target.parent} to write it to")
+
+
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read it; Gram matrices are read from their file when they are asked for.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +104,7 @@ class GramFile(Mapping[str, Gram]):
         try:
             with self.path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as stored:
                 matrix, mean = stored[f"matrix_{number}"], stored[f"mean_{number}"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise CalibrationError(f"{self.path}: the Gram matrix of {key!r} cannot be read: {error}") from error
         if matrix.ndim != 3 or matrix.shape[1:] != (mean.shape[-1],) * 2 or mean.shape[0] != matrix.shape[0]:
             raise CalibrationError(f"{self.path}: the Gram matrix of {key!r} has the shape {matrix.shape}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,17 +39,21 @@ class Histogram:
     @staticmethod
     def of(numbers: Floats) -> Histogram:
         """numbers: finite, at least one."""
-        exponent = exponent_of(float(numbers.min()), float(numbers.max()))
-        return Histogram.at(numbers, exponent)
+        low, high = float(numbers.min()), float(numbers.max())
+        return Histogram.at(numbers, exponent_of(low, high), low)
 
     @staticmethod
-    def at(numbers: Floats, exponent: int) -> Histogram:
-        """With bins of that width, which must be wide enough for the numbers to fit."""
-        scaled = _scaled(numbers, -exponent)
-        places = np.floor(scaled, out=scaled).astype(np.int64)
-        first = int(places.min())
+    def at(numbers: Floats, exponent: int, low: float) -> Histogram:
+        """With bins of that width, which must be wide enough for the numbers to fit; low: the least of them."""
+        first = _place(low, exponent)
+        places, whole = _scratch.of(numbers.size)
+        _scale(numbers, -exponent, places)
+        np.floor(places, out=places)
+        if exponent > 0 and low < 0:
+            places[(places == 0) & (numbers < 0)] = -1  # of which the scaled number was too small for a double
         places -= first
-        return Histogram(exponent, first, np.bincount(places).astype(np.int64, copy=False))
+        np.copyto(whole, places, casting="unsafe")
+        return Histogram(exponent, first, np.bincount(whole).astype(np.int64, copy=False))
 
     @property
     def width(self) -> float:
@@ -99,11 +104,31 @@ def exponent_of(low: float, high: float) -> int:
 
 
 def _place(number: float, exponent: int) -> int:
-    return math.floor(math.ldexp(number, -exponent))
+    scaled = math.ldexp(number, -exponent)
+    return -1 if number < 0 and scaled == 0 else math.floor(scaled)
 
 
-def _scaled(numbers: Floats, exponent: int) -> Floats:
-    """numbers * 2**exponent, exactly."""
-    if exponent <= 1023 and exponent >= -1022:
-        return numbers * math.ldexp(1.0, exponent)
-    return np.ldexp(numbers, exponent)
+def _scale(numbers: Floats, exponent: int, out: Floats) -> None:
+    """numbers * 2**exponent, exactly but for what is too small for a double."""
+    if -1022 <= exponent <= 1023:
+        np.multiply(numbers, math.ldexp(1.0, exponent), out=out)
+    else:
+        np.ldexp(numbers, exponent, out=out)
+
+
+class _Scratch(threading.local):
+    """Arrays to work in: getting new ones from the system took longer than the work."""
+
+    def __init__(self) -> None:
+        self._floats, self._integers = np.empty(0, np.float64), np.empty(0, np.int64)
+
+    def of(self, size: int) -> tuple[Floats, Counts]:
+        if size > _KEPT:
+            return np.empty(size, np.float64), np.empty(size, np.int64)
+        if self._floats.size < size:
+            self._floats, self._integers = np.empty(size, np.float64), np.empty(size, np.int64)
+        return self._floats[:size], self._integers[:size]
+
+
+_KEPT = 1 << 16
+_scratch = _Scratch()

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
+
+import numpy as np
 
 from planish.ir import Graph, Node, Value
 from planish.passes.errors import PassError
 from planish.passes.manager import Pass
 from planish.passes.opset import Opsets
+from planish.passes.quantize import histogram_ranges
 from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
+from planish.passes.quantize.scheme import Scheme
 from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
-Method = Literal["minmax", "percentile"]
+Method = Literal["minmax", "percentile", "mse", "entropy"]
 TargetName = Literal["cpu-x86", "cpu-arm", "tensorrt"]
-_SHARE = 0.9999
+_OPSET_OF_CHANNELS = 13
+_OPSET_OF_EMPTY_RESHAPES = 14
+_METHODS = {"mse": histogram_ranges.least_squares, "entropy": histogram_ranges.entropy}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class QuantizeStatic(Pass):
     ranges: Calibration | None = None
     """What was observed of the tensors of this very graph; a tensor without a range stays as it is."""
     method: Method = "minmax"
+    percentile: float = 99.99
+    """The middle part of what a tensor holds that the method `percentile` keeps, in percent."""
     target: TargetName = "cpu-x86"
     only: str = "*"
     """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
@@ -51,7 +59,10 @@ class QuantizeStatic(Pass):
         for node in graph.nodes:
             for nested in node.graphs:
                 self.run(nested, run)
-        made = self.plan(graph)
+        made = self.plan(graph, run.newest_opset)
+        if made.forms and not self._has_opset(graph, run):
+            run.note(f"opset {_OPSET_OF_CHANNELS} has a scale for each channel, and the model cannot be written in it")
+            return
         run.notes += [f"{node.label}: {why}" for node, why in made.left.items() if why != ISLAND]
         codes = Codes(graph, PLACEMENTS[self.target], made.parameters)
         for node, form in made.forms.items():
@@ -59,13 +70,37 @@ class QuantizeStatic(Pass):
                 return
             self.quantize(made, codes, node, form, run)
 
-    def plan(self, graph: Graph) -> Plan:
-        """What the pass would do to a graph, nested graphs left out."""
-        return plan(graph, PLACEMENTS[self.target], self._range, self._wanted)
+    def plan(self, graph: Graph, newest_opset: int | None = None) -> Plan:
+        """What the pass would do to a graph, nested graphs left out, if no opset beyond the newest may be used."""
+        placement = PLACEMENTS[self.target]
+        if newest_opset is not None and newest_opset < _OPSET_OF_EMPTY_RESHAPES:
+            placement = replace(placement, biased_products=False)
+        return plan(graph, placement, self._range, self._wanted)
+
+    @staticmethod
+    def _has_opset(graph: Graph, run: Run) -> bool:
+        root = graph.root
+        if root.opset_imports.get("", 0) >= _OPSET_OF_CHANNELS:
+            return True
+        if run.newest_opset is not None and run.newest_opset < _OPSET_OF_CHANNELS:
+            return False
+        return Opsets(run.kernels, run.newest_opset).raise_to(root, _OPSET_OF_CHANNELS)
 
     def _range(self, value: Value) -> Range | None:
         seen = None if self.ranges is None else self.ranges.of(value)
-        return None if seen is None else seen.wanted or choose_range(seen, self.method)
+        if seen is None or seen.wanted is not None:
+            return None if seen is None else seen.wanted
+        return self._choose(seen, PLACEMENTS[self.target].activation_scheme)
+
+    def _choose(self, seen: TensorStatistics, scheme: Scheme) -> Range | None:
+        if self.method == "minmax" or seen.histogram is None or seen.observed is None:
+            return seen.observed
+        counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
+        if self.method == "percentile":
+            low, high = histogram_ranges.percentile(counts, edges, self.percentile)
+        else:
+            low, high = _METHODS[self.method](counts, edges, scheme)
+        return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
 
     def _wanted(self, node: Node) -> str:
         if not _is_named(node, self.only):
@@ -73,10 +108,10 @@ class QuantizeStatic(Pass):
         return f"{self.exclude} is not to be quantized" if _is_named(node, self.exclude) else ""
 
     def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
-        codes.site, codes.shifted = node, _is_named(node, self.shift)
-        codes.created = []
+        sources, last = [node, *([] if form.inner is None else [form.inner])], node
+        codes.site, codes.shifted = node, any(_is_named(source, self.shift) for source in sources)
+        codes.created, codes.target = [], codes.ranges.get(made.made(node.result))
         written = form.write(codes, node)
-        sources, last = [node], node
         for old, new in zip(node.results, written.results, strict=True):
             result, new.name = made.made(old), old.name
             if result is not old and result.producer is not None:
@@ -92,15 +127,8 @@ class QuantizeStatic(Pass):
         for new in codes.created:
             new.origin = origin
         run.log.extend(codes.created)
-        run.record(f"quantize-{node.op.lower()}", origin, written.results[0].name)
+        run.record(f"quantize-{(form.inner or node).op.lower()}", origin, written.results[0].name)
         erase_dead(last)
-
-
-def choose_range(seen: TensorStatistics, method: Method) -> Range | None:
-    """The range to quantize for, from what was observed."""
-    if method == "minmax" or seen.histogram is None:
-        return seen.observed
-    return seen.histogram.quantile(1 - _SHARE), seen.histogram.quantile(_SHARE)
 
 
 def _is_named(node: Node, patterns: str) -> bool:

@@ -155,7 +155,7 @@ class Parameters(NamedTuple):
         return scale.astype(np.float64), zero_point.astype(np.float64)
 
 
-def parameters(scheme: Scheme, low: object, high: object) -> Parameters:
+def parameters(scheme: Scheme, low: Array | float, high: Array | float) -> Parameters:
     """Scales and zero points by which the codes reach from low to high; both of the shape that scheme.shape gives.
 
     The range is widened to hold 0, as gemmlowp and Jacob et al. 2018 (arXiv 1712.05877, section 2.1) ask for: padding

@@ -32,6 +32,7 @@ class RemoveDeadNodes(Pass):
                 read = _read_by(node)
                 graph.erase(node)
                 run.log.extend(user for value in read if value.has_one_use for user in value.users)
+                run.log.extend(value.producer for value in read if value.producer is not None and _gives_less(value))
                 run.record("remove-node", merge_origins((node,)), "")
         for value in list(graph.initializers):
             if run.exhausted:
@@ -43,6 +44,11 @@ class RemoveDeadNodes(Pass):
     def _drop(graph: Graph, value: Value, run: Run) -> None:
         graph.erase(value)
         run.record("remove-initializer", (value.name,), "")
+
+
+def _gives_less(value: Value) -> bool:
+    """Whether what makes a value nests graphs, and need not give it back any more."""
+    return value.producer is not None and bool(value.producer.graphs) and not value.is_used
 
 
 def _read_by(node: Node) -> dict[Value, None]:

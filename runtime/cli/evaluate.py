@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 from planish.runtime.cli.failures import CommandError
 from planish.runtime.cli.options import add_json, count, positive, print_json
-from planish.runtime.cli.sources import locate
+from planish.runtime.cli.sources import load_task, locate
 from planish.runtime.evaluate import evaluate
 from planish.runtime.folder import MEASURES, FolderTask
 from planish.runtime.progress import Progress, ProgressBar
 from planish.runtime.providers import PROVIDERS, Target
 from planish.runtime.report import evaluations_text
 from planish.runtime.task import Task
-
-
-class _Tasks(Protocol):
-    """planish.models.tasks, which this package may load but not import."""
-
-    def load(self, name: str) -> Task[object, object]: ...
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +75,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _task(arguments: argparse.Namespace, progress: Progress) -> Task[object, object]:
     name = str(arguments.task)
-    tasks = cast("_Tasks", import_module("planish.models.tasks"))
     if Path(name).is_dir():
         like = None if arguments.reference is None else locate(arguments.reference, progress).path
         folder = FolderTask(name, arguments.metric or "accuracy", output=arguments.output or "", like=like)
@@ -91,9 +82,7 @@ def _task(arguments: argparse.Namespace, progress: Progress) -> Task[object, obj
     for option in ("metric", "output", "reference"):
         if getattr(arguments, option) is not None:
             raise CommandError(f"--{option} is for a folder of samples, and {name!r} is none")
-    if ":" in name:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and for the processes that do the work
-    return tasks.load(name)
+    return load_task(name)
 
 
 def _providers(text: str) -> tuple[str, ...]:

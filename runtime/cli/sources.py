@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple, Protocol, cast
 from planish.runtime.bindings import Binding
 from planish.runtime.cli.failures import CommandError
 from planish.runtime.progress import Progress
+from planish.runtime.task import Task
 
 ZOO_PREFIX = "zoo:"
 
@@ -65,6 +67,18 @@ class _Zoo(Protocol):
     fetch: _Fetch
 
 
+class _Tasks(Protocol):
+    """planish.models.tasks, which this package may load but not import."""
+
+    def load(self, name: str) -> Task[object, object]: ...
+
+
+class _Fetching(Protocol):
+    """planish.models.fetch, which this package may load but not import."""
+
+    def cache_folder(self) -> Path: ...
+
+
 class Source(NamedTuple):
     """A model's file, and the inputs that it is known to accept."""
 
@@ -95,6 +109,21 @@ def locate(text: str, progress: Progress) -> Source:
     model = zoo_models()[name]
     known = tuple(Binding(binding.shapes, binding.fixed) for binding in model.bindings)
     return Source(path, known, model.ranges)
+
+
+def load_task(name: str) -> Task[object, object]:
+    """The task of that name, or a class of the caller's own as module:Class. Raises TaskError."""
+    if ":" in name:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and for the processes that do the work
+    return cast("_Tasks", import_module("planish.models.tasks")).load(name)
+
+
+def user_cache() -> Path | None:
+    """The folder in the user's cache for what was measured on this machine; None where there is none."""
+    try:
+        return cast("_Fetching", import_module("planish.models.fetch")).cache_folder() / "times"
+    except OSError:
+        return None
 
 
 def _zoo() -> _Zoo:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import joblib
 import pytest
 from onnx import parser
 
 from planish.runtime.errors import SessionError
 from planish.runtime.progress import silent
 from planish.runtime.providers import Target
-from planish.runtime.shards import ModelFile, session, spread
+from planish.runtime.shards import ModelFile, session, spread, stream
 
 
 def save(path: Path, op: str) -> Path:
@@ -48,6 +50,27 @@ def test_shards_come_back_in_order_and_progress_is_told() -> None:
     assert told == sorted(told)
     assert told[0] == 0.0
     assert spread(list[int], range(3), jobs=None, progress=note, what="counting") == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
+def test_backends_that_stream_and_those_that_do_not_give_the_same(backend: str) -> None:
+    with joblib.parallel_config(backend, n_jobs=2):
+        shards = spread(list[int], range(1000), jobs=None, progress=silent, what="counting")
+    assert shards == spread(list[int], range(1000), jobs=1, progress=silent, what="counting")
+
+
+def test_parts_are_taken_as_results_are_wanted() -> None:
+    taken: list[int] = []
+
+    def parts() -> Iterator[int]:
+        for number in range(10**9):
+            taken.append(number)
+            yield number
+
+    results = stream(str, parts(), 0, jobs=1, progress=silent, what="counting")
+    assert [next(results) for _ in range(3)] == ["0", "1", "2"]
+    assert len(taken) < 100
+    cast("Generator[str]", results).close()
 
 
 def test_a_process_that_dies_is_said() -> None:

@@ -8,7 +8,7 @@ from planish.ir.types import Array
 from planish.passes.quantize.rounding.layer import check, damped, real
 from planish.passes.quantize.scheme import Doubles, Parameters
 
-_FEW = 1e-4
+_FEW = 1e-3
 """A sweep that moves no more than this part of the codes is the last."""
 
 

@@ -27,6 +27,8 @@ def fitted_scales(
     check(weight, gram)
     if parameters.scheme.power_of_two or not by_column(parameters.scheme):
         raise ValueError("scales are fitted to columns, axis 1, or to blocks of axis 0; powers of two are not")
+    if not weight.size:
+        return parameters
     matrix = damped(gram, damping)
     shape = parameters.scale.shape
     before = np.atleast_2d(parameters.scale.astype(np.float64))
@@ -49,7 +51,7 @@ def _normal_equations(
     """By column: the matrix [N, blocks, blocks] and the right side [N, blocks]."""
     rows, columns = weight.shape
     scheme = parameters.scheme
-    block = scheme.block or max(rows, 1)
+    block = scheme.block or rows
     starts = list(range(0, rows, block))
     value = codes.astype(np.float64) - parameters.grid(weight.shape)[1]
     right = np.add.reduceat(value * (matrix @ weight), starts, axis=0).T
@@ -63,7 +65,7 @@ def _normal_equations(
 def _solved(left: Doubles, right: Doubles, before: Doubles) -> Doubles:
     """Scales [blocks, N]. What the equations do not say stays: of blocks whose codes are all zero points."""
     blocks = left.shape[1]
-    ridge = _RIDGE * np.trace(left, axis1=1, axis2=2) / max(blocks, 1)
+    ridge = _RIDGE * np.trace(left, axis1=1, axis2=2) / blocks
     ridge = np.where(ridge > 0, ridge, 1.0)
     left = left + ridge[:, None, None] * np.eye(blocks)
     solved = np.linalg.solve(left, (right + ridge[:, None] * before.T)[:, :, None])

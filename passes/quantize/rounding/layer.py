@@ -29,7 +29,7 @@ def damped(gram: Doubles, damping: float) -> Doubles:
     """G + damping * mean(diag G) * I: positive definite, and less sure of what few samples say.
 
     An input that was never seen, and a Gram matrix of zeros, count as one of the mean size: such weights round to
-    nearest. Frantar et al. 2023 (GPTQ, arXiv 2210.17323, section 3.3) damp by 0.01.
+    nearest. Frantar et al. 2023 (GPTQ, arXiv 2210.17323) damp by 0.01.
     """
     diagonal = np.diagonal(gram)
     mean = float(diagonal.mean()) if diagonal.size else 0.0

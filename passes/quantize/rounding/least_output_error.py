@@ -10,7 +10,7 @@ from planish.ir.types import Array
 from planish.passes.quantize.ranges import Range, least_squares, min_max
 from planish.passes.quantize.rounding.coordinate_descent import coordinate_descent
 from planish.passes.quantize.rounding.fitted_scales import by_column, fitted_scales
-from planish.passes.quantize.rounding.layer import check, output_errors
+from planish.passes.quantize.rounding.layer import check, damped, output_errors
 from planish.passes.quantize.rounding.second_order import second_order
 from planish.passes.quantize.scheme import Doubles, Parameters, Scheme, dequantize, parameters, quantize
 
@@ -21,32 +21,31 @@ class Rounded(NamedTuple):
 
 
 def least_output_error(
-    weight: Array, gram: Doubles, scheme: Scheme, *, shrink: tuple[float, ...] = (1.0, 0.95), fits: int = 2
+    weight: Array, gram: Doubles, scheme: Scheme, *, fits: int = 2, damping: float = 0.03
 ) -> Rounded:
     """Codes and parameters of a weight [K, N], for the least ||X W - X Q||^2, G = X^T X.
 
-    1. Ranges of least squared error, times each factor of `shrink`; second_order, then coordinate_descent on each.
-       Every column keeps the best, and rounding to nearest within min_max where that is better still.
-    2. `fits` times: fitted_scales, then coordinate_descent.
+    1. Ranges of least squared error; second_order, then coordinate_descent.
+    2. `fits` times: fitted_scales, then coordinate_descent. Each column keeps what is better.
+    3. Rounding to nearest within min_max, where that is better still: never worse than it, on the inputs of G.
 
-    So it is never worse than rounding to nearest, on the inputs of G. What is left is bounded from below: no rounding
-    to a grid of step s, without scales to choose, has a squared error under about s^2 / 17 det(G)^(1/K) a weight
-    (Conway & Sloane 1999, Sphere Packings, chapter 2, on the second moments of lattices), while nearest has
-    s^2 / 12 trace(G) / K: the gain is that of a Gram matrix far from round.
+    damping: of all three. On calibration sets of some thousands of tokens, 0.03 did better on other inputs than 0.01.
+
+    There is a bound. A Gram matrix G gives no rounding to a grid of step s, all codes in reach, a squared error much
+    below s^2 / (2 pi e) det(G)^(1/K) a weight (Conway & Sloane 1999, Sphere Packings, chapter 2, on second moments of
+    lattices); nearest has s^2 / 12 trace(G) / K. So what can be gained depends on how far G is from a multiple of I.
     """
     check(weight, gram)
-    best = _nearest(weight, min_max(weight, scheme), scheme)
+    matrix = damped(gram, damping)
     ranges = least_squares(weight, scheme)
-    for factor in shrink:
-        chosen = parameters(scheme, ranges.low * factor, ranges.high * factor)
-        codes = second_order(weight, gram, chosen)
-        best = _better(weight, gram, best, Rounded(coordinate_descent(weight, gram, codes, chosen), chosen))
+    chosen = parameters(scheme, *ranges)
+    codes = second_order(weight, gram, chosen, damping=damping)
+    best = Rounded(coordinate_descent(weight, gram, codes, chosen, damping=damping), chosen)
     for _ in range(fits if by_column(scheme) and not scheme.power_of_two else 0):
-        fitted = fitted_scales(weight, gram, best.codes, best.parameters)
-        best = _better(
-            weight, gram, best, Rounded(coordinate_descent(weight, gram, best.codes, fitted, sweeps=4), fitted)
-        )
-    return best
+        fitted = fitted_scales(weight, gram, best.codes, best.parameters, damping=damping)
+        codes = coordinate_descent(weight, gram, best.codes, fitted, sweeps=4, damping=damping)
+        best = _better(weight, matrix, best, Rounded(codes, fitted))
+    return _better(weight, gram, _nearest(weight, min_max(weight, scheme), scheme), best)
 
 
 def _nearest(weight: Array, ranges: Range, scheme: Scheme) -> Rounded:

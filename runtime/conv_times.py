@@ -1,0 +1,146 @@
+"""How long a target takes for a convolution on codes, in either of two spellings, by its shape: measured, and kept.
+
+ONNX Runtime has two kernels for an integer convolution on x86: one of its own for weights whose zero point is 0, and
+the matrix product, which reaches AMX, for others. Which is faster depends on the shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from planish import ir
+from planish.ir import DType
+from planish.ir.build import Builder
+from planish.runtime.providers import Target, version
+from planish.runtime.session import Session
+
+_RUNS, _LEAST_SECONDS = 5, 0.01
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """What the time of a convolution depends on."""
+
+    channels: int
+    filters: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    image: tuple[int, int]
+
+    @property
+    def key(self) -> str:
+        return "x".join(map(str, (self.channels, self.filters, *self.kernel, *self.strides, *self.image)))
+
+
+class ConvTimes:
+    """Seconds by shape and zero point of the weights, for one target on this machine."""
+
+    def __init__(self, target: Target, folder: Path | None = None) -> None:
+        """folder: where times are kept between runs; None keeps none."""
+        self.target = target
+        self.file = None if folder is None else folder / f"conv-times-{_machine(target)}.json"
+        self.times: dict[str, tuple[float, float]] = _read(self.file)
+
+    def prefers_shift(self, shape: ConvShape) -> bool:
+        """Whether weights with a zero point of 1 are faster, by 5 % at least."""
+        found = self.times.get(shape.key)
+        if found is None:
+            found = self.times[shape.key] = self._measure(shape)
+            self._write()
+        return found[1] < 0.95 * found[0]
+
+    def _measure(self, shape: ConvShape) -> tuple[float, float]:
+        """The best of a few rounds, in turn."""
+        with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+            sessions: list[Session] = []
+            for zero_point in (0, 1):
+                path = Path(folder) / f"{zero_point}.onnx"
+                ir.save(_model(shape, zero_point), path)
+                sessions.append(Session(path, self.target))
+            feeds = {"x": np.random.default_rng(0).standard_normal((1, shape.channels, *shape.image), np.float32)}
+            best = [float("inf")] * 2
+            for _ in range(_ROUNDS):
+                for index, session in enumerate(sessions):
+                    best[index] = min(best[index], _seconds(session, feeds))
+        return best[0], best[1]
+
+    def _write(self) -> None:
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.file.with_suffix(f".{secrets.token_hex(4)}")
+            with temporary.open("w") as file:
+                json.dump({"target": asdict(self.target), "seconds": self.times}, file, default=str)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.file)
+        except OSError:  # what cannot be kept is measured again
+            self.file = None
+
+
+def _seconds(session: Session, feeds: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> float:
+    session.run(feeds)
+    best, begin = float("inf"), time.perf_counter()
+    runs = 0
+    while runs < _RUNS or time.perf_counter() - begin < _LEAST_SECONDS:
+        start = time.perf_counter()
+        session.run(feeds)
+        best = min(best, time.perf_counter() - start)
+        runs += 1
+    return best
+
+
+def _model(shape: ConvShape, zero_point: int) -> ir.Graph:
+    """Q -> DQ -> Conv -> Q -> DQ, as quantize-static writes it."""
+    b = Builder("conv", opset=21)
+    step, middle = b.constant(np.array(0.05, np.float32)), b.constant(np.array(128, np.uint8))
+    x = b.input("x", DType.FLOAT, (1, shape.channels, *shape.image))
+    real = b.node("DequantizeLinear", (b.node("QuantizeLinear", (x, step, middle)), step, middle))
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-100, 100, (shape.filters, shape.channels, *shape.kernel)).astype(np.int8)
+    scales = b.constant(np.full(shape.filters, 0.01, np.float32))
+    zeros = b.constant(np.full(shape.filters, zero_point, np.int8))
+    weight = b.node("DequantizeLinear", (b.constant(codes), scales, zeros), {"axis": 0})
+    pads = tuple(extent // 2 for extent in shape.kernel)
+    y = b.node("Conv", (real, weight), {"pads": pads + pads, "strides": shape.strides, "kernel_shape": shape.kernel})
+    b.output("y", b.node("DequantizeLinear", (b.node("QuantizeLinear", (y, step, middle)), step, middle)))
+    return b.graph()
+
+
+def _machine(target: Target) -> str:
+    """Of the processor, ONNX Runtime and the threads."""
+    try:
+        info = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        lines = [line for line in info.splitlines() if line.startswith(("model name", "flags", "Features"))]
+    except OSError:
+        lines = [platform.processor()]
+    text = "\n".join([*lines, platform.machine(), version(), target.provider, str(target.threads)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(file: Path | None) -> dict[str, tuple[float, float]]:
+    if file is None:
+        return {}
+    try:
+        content: object = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    seconds = cast("Mapping[str, object]", content).get("seconds") if isinstance(content, dict) else None
+    if not isinstance(seconds, dict):
+        return {}
+    pairs = cast("Mapping[str, list[float]]", seconds)
+    return {key: (pair[0], pair[1]) for key, pair in pairs.items()}

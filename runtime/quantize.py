@@ -1,0 +1,335 @@
+"""Quantizing a model within a budget of accuracy: what is integer is faster and proved, the rest stays float."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from glob import escape
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from planish import ir, passes
+from planish.ir import Graph, Node
+from planish.passes.kernels import kernels_for
+from planish.passes.manager import Stage
+from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.equalize_channels import EqualizeChannels
+from planish.passes.quantize.lower_activations import LowerActivations
+from planish.passes.quantize.quantize_static import Method, QuantizeStatic, TargetName
+from planish.runtime.benchmark import MIN_FEEDS, benchmark
+from planish.runtime.calibrate import calibrate
+from planish.runtime.compile import ModelPath, optimize
+from planish.runtime.conv_times import ConvShape, ConvTimes
+from planish.runtime.errors import SessionError
+from planish.runtime.evaluate import evaluate
+from planish.runtime.fidelity import Fidelity, References, record
+from planish.runtime.latency import LatencyReport
+from planish.runtime.progress import Progress, silent
+from planish.runtime.providers import Target
+from planish.runtime.samples import Feeds, parts_of
+from planish.runtime.task import Task
+
+Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
+"""What calibrate takes: a task, a folder of .npz files, or feeds."""
+_METHODS: tuple[tuple[Method, float], ...] = (
+    ("minmax", 100.0),
+    ("percentile", 99.999),
+    ("percentile", 99.995),
+    ("percentile", 99.99),
+    ("percentile", 99.95),
+    ("mse", 100.0),
+)
+_RUNS = 24
+"""On which candidates are told apart."""
+_EQUALIZING = 8
+"""Samples that tell how far the channels of a tensor reach."""
+_TRIES = 12
+_LEAST_LENGTH = 128
+"""Of a product, from which another kernel may be the faster one."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that was tried."""
+
+    name: str
+    bytes: int
+    fidelity: Fidelity
+    drop: float | None = None
+    """Of the metric, or of the cosine where there are no labels; None where it was not asked."""
+    latency: LatencyReport | None = None
+    """Of the model as it came against this one."""
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    source: Path
+    target: Path
+    quantized: bool
+    """Whether the result is quantized; else it is the optimized float model, and `reason` says why."""
+    reason: str
+    metric: str
+    """What the budget is on."""
+    base: float
+    """Of the float model."""
+    max_drop: float
+    candidates: tuple[Candidate, ...]
+    """The model as it came, the optimized one, and what was tried of the quantized ones."""
+    excluded: tuple[str, ...]
+    """Nodes that stay float for the sake of accuracy."""
+    rewrites: int
+    notes: tuple[str, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        return self.candidates[-1] if self.quantized else self.candidates[1]
+
+
+def quantize(
+    source: ModelPath,
+    target_path: ModelPath,
+    samples: Samples,
+    *,
+    max_drop: float = 0.005,
+    target: Target | None = None,
+    only: str = "*",
+    exclude: str = "",
+    limit: int | None = None,
+    seconds: float = 10.0,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> QuantizeResult:
+    """Write the fastest model whose accuracy drops by no more than `max_drop`, the optimized float one if that is it.
+
+    The whole is quantized first; then what costs most accuracy goes back to float, until the budget holds.
+
+    Args:
+        samples: a task, whose main metric on its calibration split the budget is on; or a folder of .npz files, or
+            feeds, for which it is on the cosine between the float model's outputs and the quantized one's.
+        only, exclude: patterns of nodes, joined by |, that may be quantized, and that may not.
+        limit: so many samples; None for all.
+        seconds: for measuring a pair of models.
+        cache: a folder where times of kernels are kept for the next model.
+
+    Raises:
+        CalibrationError: there are no samples, or they do not fit the model.
+        GraphError, PassError, SessionError, TaskError: as `optimize`, `calibrate` and `evaluate`.
+    """
+    where = replace(target or Target(), threads=(target or Target()).threads or 1)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
+        return _Search(Path(source), Path(target_path), samples, where, folder, max_drop, limit, progress).run(
+            only, exclude, seconds, cache
+        )
+
+
+def placement_of(target: Target) -> TargetName | None:
+    """The policy for a target; None where it has no integer kernels that planish knows of."""
+    if target.provider == "tensorrt":
+        return "tensorrt"
+    if target.provider != "cpu":
+        return None
+    return "cpu-arm" if target.architecture in ("aarch64", "arm64") else "cpu-x86"
+
+
+@dataclass
+class _Search:
+    source: Path
+    result: Path
+    samples: Samples
+    target: Target
+    folder: Path
+    max_drop: float
+    limit: int | None
+    progress: Progress
+
+    def run(self, only: str, exclude: str, seconds: float, cache: Path | None) -> QuantizeResult:
+        self.progress("optimizing", 0.0)
+        optimized = self.folder / "optimized.onnx"
+        optimize(self.source, optimized, target=self.target)
+        references = record(self.source, parts_of(self._samples(), self.limit), self.target, _RUNS)
+        metric, base = self._base()
+        float_ones = [
+            Candidate("as it came", self.source.stat().st_size, references.fidelity(self.source, self.target)),
+            Candidate("optimized", optimized.stat().st_size, references.fidelity(optimized, self.target)),
+        ]
+        policy = placement_of(self.target)
+
+        def done(reason: str, candidates: Sequence[Candidate], excluded: Sequence[str] = ()) -> QuantizeResult:
+            ir.save(ir.load(optimized), self.result)
+            return QuantizeResult(
+                self.source, self.result, False, reason, metric, base, self.max_drop,
+                (*float_ones, *candidates), tuple(excluded), 0, (),
+            )  # fmt: skip
+
+        if policy is None:
+            return done(f"{self.target.provider} has no integer kernels: the optimized model is the faster one", ())
+        graph, calibration = self._prepared()
+        base_pass = QuantizeStatic(ranges=calibration, target=policy, only=only, exclude=exclude)
+        base_pass = replace(base_pass, shift=self._shifted(graph, calibration, base_pass, cache))
+        tried = self._methods(base_pass, references)
+        best, path, candidate = min(tried, key=lambda found: found[2].fidelity.noise)
+        best, path, candidate, excluded = self._within(best, path, candidate, references, base)
+        if candidate.drop is None or candidate.drop > self.max_drop:
+            return done("no model within the budget was found that is worth quantizing", [candidate], excluded)
+        self.progress("measuring", 0.9)
+        feeds = _like(references.feeds)
+        latency = benchmark(self.source, path, feeds, target=self.target, budget_seconds=seconds)
+        against = benchmark(optimized, path, feeds, target=self.target, budget_seconds=seconds)
+        candidate = replace(candidate, latency=latency)
+        if against.ratio <= 1:
+            why = f"quantized it is slower than the optimized float model: {against.ratio:.2f} times its speed"
+            return done(why, [candidate], excluded)
+        final = ir.load(path)
+        ir.save(final, self.result)
+        self.progress("done", 1.0)
+        return QuantizeResult(
+            self.source, self.result, True, "", metric, base, self.max_drop,
+            (*float_ones, candidate), tuple(excluded), 0, (),
+        )  # fmt: skip
+
+    def _samples(self) -> Samples:
+        if not isinstance(self.samples, Task | str | os.PathLike | Sequence):
+            self.samples = tuple(self.samples)  # they are gone through more than once
+        return self.samples
+
+    # What is to be quantized, and for which ranges
+
+    def _prepared(self) -> tuple[Graph, Calibration]:
+        """The graph in the form that is quantized, with its channels equalized, and what its tensors hold."""
+        graph = ir.load(self.source)
+        kernels = kernels_for(self.target.provider, self.target.domains)
+        passes.run(graph, (*passes.parse("simplify,fuse"), LowerActivations(), *_tidy()), kernels=kernels)
+        path = self.folder / "float.onnx"
+        ir.save(graph, path)
+        few = min(self.limit or _EQUALIZING, _EQUALIZING)
+        self.progress("calibrating", 0.1)
+        seen = calibrate(path, self._samples(), target=self.target, limit=few)
+        graph = ir.load(path)
+        passes.run(graph, (EqualizeChannels(ranges=seen), *_tidy()), kernels=kernels)
+        path = self.folder / "equalized.onnx"
+        ir.save(graph, path)
+        seen = calibrate(path, self._samples(), target=self.target, limit=self.limit)
+        return ir.load(path), seen
+
+    def _shifted(self, graph: Graph, seen: Calibration, quantizing: QuantizeStatic, cache: Path | None) -> str:
+        """The convolutions that are faster with weights whose zero point is 1, as a pattern."""
+        if quantizing.target != "cpu-x86":
+            return ""
+        times = ConvTimes(self.target, cache)
+        found: list[str] = []
+        for node in quantizing.plan(graph).forms:
+            shape = _shape_of(node, seen)
+            if shape is not None and times.prefers_shift(shape):
+                found.append(escape(node.result.name))
+        return "|".join(found)
+
+    def _build(self, quantizing: QuantizeStatic, name: str) -> Path:
+        graph = ir.load(self.folder / "equalized.onnx")
+        kernels = kernels_for(self.target.provider, self.target.domains)
+        finish: tuple[Stage, ...] = (quantizing, *passes.parse("lower-add"), *_tidy())
+        passes.run(graph, finish, kernels=kernels)
+        path = self.folder / f"{name}.onnx"
+        ir.save(graph, path)
+        return path
+
+    def _methods(
+        self, quantizing: QuantizeStatic, references: References
+    ) -> list[tuple[QuantizeStatic, Path, Candidate]]:
+        found: list[tuple[QuantizeStatic, Path, Candidate]] = []
+        for place, (method, part) in enumerate(_METHODS):
+            self.progress("choosing ranges", 0.5 + 0.2 * place / len(_METHODS))
+            trial = replace(quantizing, method=method, percentile=part if part < 100 else quantizing.percentile)
+            name = method if part == 100 else f"{method}-{part:g}"
+            path = self._build(trial, name)
+            candidate = Candidate(name, path.stat().st_size, references.fidelity(path, self.target))
+            found.append((trial, path, candidate))
+        return found
+
+    # The budget
+
+    def _base(self) -> tuple[str, float]:
+        if not isinstance(self.samples, Task):
+            return "cosine", 1.0
+        return self.samples.metrics[0].name, self._value(self.samples, self.source)
+
+    def _value(self, task: Task[object, object], model: Path) -> float:
+        return evaluate(model, task, target=self.target, split="calibration", limit=self.limit).value
+
+    def _drop(self, model: Path, fidelity: Fidelity, base: float) -> float:
+        if not isinstance(self.samples, Task):
+            return 1 - fidelity.cosine
+        value = self._value(self.samples, model)
+        return base - value if self.samples.metrics[0].higher_is_better else value - base
+
+    def _within(
+        self, quantizing: QuantizeStatic, path: Path, candidate: Candidate, references: References, base: float
+    ) -> tuple[QuantizeStatic, Path, Candidate, list[str]]:
+        """Leave nodes float, those first that cost most, until the budget holds."""
+        candidate = replace(candidate, drop=self._drop(path, candidate.fidelity, base))
+        if candidate.drop is not None and candidate.drop <= self.max_drop:
+            return quantizing, path, candidate, []
+        order = self._sensitivities(quantizing, candidate.fidelity.noise, references)
+        excluded: list[str] = []
+        given = quantizing.exclude
+        step = max(1, len(order) // _TRIES)
+        while order and (candidate.drop or 0) > self.max_drop:
+            excluded += order[:step]
+            order = order[step:]
+            quantizing = replace(quantizing, exclude="|".join(filter(None, (given, *map(escape, excluded)))))
+            path = self._build(quantizing, "partly")
+            fidelity = references.fidelity(path, self.target)
+            candidate = Candidate("partly", path.stat().st_size, fidelity, self._drop(path, fidelity, base))
+        return quantizing, path, candidate, excluded
+
+    def _sensitivities(self, quantizing: QuantizeStatic, noise: float, references: References) -> list[str]:
+        """Products by how much less noise there is where each stays float, most first."""
+        graph = ir.load(self.folder / "equalized.onnx")
+        names = [node.result.name for node, form in quantizing.plan(graph).forms.items() if form.anchor]
+        few = References(references.feeds[::2], references.outputs[::2])
+        gains: dict[str, float] = {}
+        for place, name in enumerate(names):
+            self.progress(f"how much {name} costs", 0.7 + 0.2 * place / len(names))
+            trial = replace(quantizing, exclude="|".join(filter(None, (quantizing.exclude, escape(name)))))
+            gains[name] = noise - few.fidelity(self._build(trial, "without"), self.target).noise
+        return sorted(names, key=lambda name: -gains[name])
+
+
+def _tidy() -> tuple[Stage, ...]:
+    return passes.parse("merge-duplicate-constants,remove-dead-nodes")
+
+
+def _shape_of(node: Node, seen: Calibration) -> ConvShape | None:
+    """The shape of a convolution as it was calibrated; None for another node, and where no other kernel could pay."""
+    weight = None if node.op != "Conv" else node.operands[1]
+    if weight is None or weight.constant is None or len(weight.constant.shape) != 4 or node.get_int("group") != 1:
+        return None
+    filters, channels, *kernel = weight.constant.shape
+    if channels * kernel[0] * kernel[1] < _LEAST_LENGTH:
+        return None
+    found = seen.of(node.operands[0])
+    if found is None or not seen.samples:
+        return None
+    strides = node.get_ints("strides") or (1, 1)
+    area = max(1, found.count // (seen.samples * channels))
+    height = max(kernel[0], round(area**0.5))
+    image = (height, max(kernel[1], -(-area // height)))
+    return ConvShape(channels, filters, (kernel[0], kernel[1]), (strides[0], strides[1]), image)
+
+
+def _like(feeds: Iterable[object]) -> list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]]:
+    """The inputs of the most frequent shapes, as many as a benchmark needs."""
+    groups: dict[object, list[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]]] = {}
+    for found in feeds:
+        arrays = cast("dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]", found)
+        key = tuple((name, np.shape(array)) for name, array in arrays.items())
+        groups.setdefault(key, []).append(arrays)
+    most = max(groups.values(), key=len)
+    if not most:
+        raise SessionError("there are no inputs to measure on")
+    return [most[index % len(most)] for index in range(max(MIN_FEEDS, len(most)))]

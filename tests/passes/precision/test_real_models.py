@@ -1,0 +1,46 @@
+"""Real models in float16: nothing overflows, and results stay near."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from planish.models.fetch import DownloadError
+from planish.models.zoo import ZOO, ZooError, fetch
+from planish.runtime.session import Session
+from tests.conformance.test_zoo import feeds_for
+from tests.equivalence import PLAIN
+from tests.passes.precision.test_convert_precision import HALF, converted, decibels
+
+DECIBELS = {"text-recognition": 25.0, "text-detection": 20.0, "silero-vad": 40.0}
+"""Of results over errors, by the beginnings of names, else 50. On noise, where the last Sigmoid or Softmax is so far
+from 1 that thousandths of what it reads are as much of what it gives.
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.network]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ZOO.items() if not entry.is_lowered])
+def test_real_models_do_not_overflow_and_stay_near(name: str) -> None:
+    try:
+        path = fetch(name)
+    except ZooError as error:
+        if isinstance(error.__cause__, DownloadError):
+            pytest.skip(str(error))
+        raise
+    found = converted(onnx.ModelProto.FromString(path.read_bytes()))
+    assert found.rewrites
+    watched = onnx.ModelProto()
+    watched.CopyFrom(found.after)
+    halves = [name for name, kind in found.types().items() if kind == HALF]
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in halves)
+    types = {item.name: item.dtype for item in Session(path, PLAIN).inputs}
+    bar = next((least for start, least in DECIBELS.items() if name.startswith(start)), 50.0)
+    for binding in ZOO[name].bindings:
+        feeds = feeds_for(ZOO[name], binding, types)
+        for value in Session(watched.SerializeToString(), PLAIN).run(feeds):
+            assert np.isfinite(np.asarray(value)).all()
+        for expected, result in zip(*found.run(feeds), strict=True):
+            assert np.isfinite(result).all()
+            assert decibels(expected, result) > bar
