@@ -43,6 +43,7 @@ class Codes:
         self._codes: dict[Value, Value] = {}
         self._reals: dict[tuple[Value, float], Value] = {}
         self._weights: dict[tuple[object, ...], tuple[Value, Floats]] = {}
+        self._constants: dict[tuple[object, ...], tuple[Value, Value]] = {}
         self._rows: dict[Value, Value] = {}
         self._shapes: dict[tuple[Dim, ...], Value] = {}
 
@@ -198,8 +199,11 @@ class Codes:
         return real
 
     def _operands(self, found: Parameters, factor: float = 1.0) -> tuple[Value, Value]:
-        scale = np.maximum(found.scale * np.float32(factor), _LEAST).astype(np.float32)
-        return constant(np.asarray(scale)), constant(found.zero_point)
+        scale = np.asarray(np.maximum(found.scale * np.float32(factor), _LEAST), np.float32)
+        key = (scale.tobytes(), found.zero_point.tobytes(), found.zero_point.dtype)
+        if key not in self._constants:
+            self._constants[key] = constant(scale), constant(found.zero_point)
+        return self._constants[key]
 
     def _behind(self, value: Value) -> Node | None:
         if value.producer is not None:

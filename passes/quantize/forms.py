@@ -27,11 +27,13 @@ from planish.passes.quantize.products import (
     matmul_obstacle,
     norm,
     norm_obstacle,
+    product_of_matrices,
     weight_obstacle,
 )
 
 Write = Callable[[Codes, Node], Node]
 _IMAGE = 4
+_MATRIX = 2
 
 
 def _nothing(node: Node) -> str:
@@ -171,6 +173,8 @@ _PRODUCTS: Mapping[str, Form] = MappingProxyType(
         "MatMul": Form("QLinearMatMul", matmul, matmul_obstacle, anchor=True, real="MatMulIntegerToFloat"),
     }
 )
+_OF_MATRICES = Form("QGemm", product_of_matrices, matmul_obstacle, anchor=True, real="QGemm")
+"""As a MatMul it would be fused with a sum behind it into a Gemm of real numbers."""
 _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
     {
         "Add": Form("QLinearAdd", _same, _operands_obstacle, activations=None),
@@ -202,6 +206,8 @@ def form_of(node: Node, placement: Placement) -> Form | None:
     """The form of a node of float32 numbers; None where there is none."""
     if any(result.dtype is not DType.FLOAT for result in node.results if result.is_used or result.index == 0):
         return None
+    if placement.biased_products and node.op == "MatMul" and node.result.rank == _MATRIX:
+        return _OF_MATRICES
     if placement.elementwise:
         return _PRODUCTS.get(node.op) or _ELEMENTWISE.get(node.op) or _MOVES.get(node.op)
     return _FUSED.get(node.op) or _MOVES.get(node.op)

@@ -107,6 +107,11 @@ def matmul(codes: Codes, node: Node) -> Node:
     return codes.add("MatMul", (codes.activation(x), weight))
 
 
+def product_of_matrices(codes: Codes, node: Node) -> Node:
+    x, w = _operands(node)
+    return _gemm(codes, codes.activation(x), x, (floats(w), w.name), (None, ""))
+
+
 def biased_product_obstacle(node: Node) -> str:
     """Why an Add is no bias of a MatMul that nothing else reads."""
     product, bias = _product_and_bias(node)

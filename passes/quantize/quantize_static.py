@@ -142,6 +142,16 @@ class QuantizeStatic(Pass):
         run.log.extend(codes.created)
         run.record(f"quantize-{(form.inner or node).op.lower()}", origin, written.results[0].name)
         erase_dead(last)
+        _erase_weights(sources)
+
+
+def _erase_weights(nodes: Sequence[Node]) -> None:
+    """Erase the initializers that only nodes which are gone read."""
+    for value in dict.fromkeys(operand for node in nodes for operand in node.operands):
+        if value is None or value.constant is None or value.is_used or value.graph is None:
+            continue
+        if value in value.graph.initializers:
+            value.graph.erase(value)
 
 
 def _is_named(node: Node, patterns: str) -> bool:
