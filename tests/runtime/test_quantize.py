@@ -69,8 +69,12 @@ def speed(monkeypatch: pytest.MonkeyPatch, measured: LatencyReport) -> list[floa
     return told
 
 
+def loaded(path: Path) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(path.read_bytes())
+
+
 def operators(path: Path) -> list[str]:
-    return [node.op_type for node in onnx.load(str(path)).graph.node]
+    return [node.op_type for node in loaded(path).graph.node]
 
 
 def test_the_whole_is_quantized_where_it_may_be(tmp_path: Path, samples: list[Feeds], speed: list[float]) -> None:
@@ -84,7 +88,7 @@ def test_the_whole_is_quantized_where_it_may_be(tmp_path: Path, samples: list[Fe
     assert result.chosen.drop <= 0.02
     assert result.chosen.bytes < result.candidates[0].bytes
     assert operators(tmp_path / "out.onnx").count("QuantizeLinear") == 4
-    onnx.checker.check_model(onnx.load(str(tmp_path / "out.onnx")), full_check=True)
+    onnx.checker.check_model(loaded(tmp_path / "out.onnx"), full_check=True)
     assert source.read_bytes() == before
 
 
@@ -120,7 +124,7 @@ def test_a_budget_that_nothing_meets_gives_the_float_model(
 def test_what_is_excluded_stays_float(tmp_path: Path, samples: list[Feeds], speed: list[float]) -> None:
     result = quantize(net(tmp_path), tmp_path / "out.onnx", samples, max_drop=0.05, exclude="c1|c2")
     assert result.quantized
-    weights = [node for node in onnx.load(str(tmp_path / "out.onnx")).graph.node if node.op_type == "DequantizeLinear"]
+    weights = [node for node in loaded(tmp_path / "out.onnx").graph.node if node.op_type == "DequantizeLinear"]
     assert sum("w0" in name for node in weights for name in node.input) == 1
     assert not any(name.startswith(("w1", "w2")) for node in weights for name in node.input)
 
