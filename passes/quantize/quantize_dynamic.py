@@ -25,7 +25,7 @@ from planish.passes.quantize.rounding.least_output_error import Rounded, least_o
 from planish.passes.quantize.scaling import smoothing
 from planish.passes.quantize.scheme import Doubles, Floats, Scheme, dequantize, parameters, quantize
 from planish.passes.quantize.selection import is_named
-from planish.passes.replacing import erase_dead, merge_origins
+from planish.passes.replacing import erase_dead, erase_unread, merge_origins
 from planish.passes.run import Run
 
 _SCHEME = Scheme(DType.INT8, symmetric=True, axis=1, narrow=True)
@@ -160,7 +160,9 @@ class _Quantizer:
         self.run.log.extend(write.created)
         self.run.log.extend(new.users)
         self.run.record(f"quantize-{sources[0].op.lower()}", origin, new.name)
+        read = [operand for node in sources for operand in node.operands[1:] if operand is not None]
         erase_dead(last)
+        erase_unread(read)
 
     def kind(self, product: LinearProduct) -> tuple[str, Doubles | None]:
         """How the activation becomes codes, and the factors of its channels."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from planish.ir import DType, Node, Value
+from planish.ir import DType, Graph, Node, Value
 from planish.passes.errors import PipelineError
 from planish.passes.kernels import CONTRIB
 from planish.passes.manager import RulePass
@@ -26,7 +26,9 @@ from planish.passes.quantize.stored_weights import (
     scheme_for,
     stored_weight,
 )
-from planish.passes.rewrite import Contract, Match, Rule
+from planish.passes.replacing import erase_unread
+from planish.passes.rewrite import Contract, Match, Rule, rewrite
+from planish.passes.run import Run
 
 _BITS = (4, 8)
 _NEEDS = "weights that so few steps stand for; measure the results"
@@ -105,7 +107,7 @@ class _Weights:
 
     def rounded(self, m: Match, weight: StoredWeight, matrix: Floats) -> Rounded:
         options = self.options
-        block = 0 if m.root.op == "Conv" else options.block
+        block = 0 if weight.is_image else options.block
         scheme = scheme_for(options.bits, weight.rows, block, symmetric=options.symmetric)
         gram = options.ranges.gram(m.root) if options.ranges is not None and options.rounding == "gram" else None
         if options.rounding == "gram" and gram is None:
@@ -116,6 +118,11 @@ class _Weights:
         size = 0 if operand.constant is None else operand.constant.size
         if size < self.options.least:
             return "the weights are few; quantize-weights{least=...} says how many there must be"
+        is_table = any(user.op == "Gather" for user in operand.users)
+        bits = _EMBEDDING_BITS if is_table else self.options.bits
+        block = 0 if is_table or weight.is_image else self.options.block
+        if size * bits // 8 + size // min(block or weight.rows, weight.rows) * 4 >= size * 4:
+            return "the codes and their scales would be as large as the weights"
         for user in operand.users:
             other = stored_weight(user)
             if other is None or user.operands[other.position] is not operand or not self.options.wants(user):
@@ -205,8 +212,16 @@ class QuantizeWeights(RulePass):
             return False
         return is_named(node, self.only) and not is_named(node, self.exclude)
 
-    def rules(self) -> Sequence[Rule]:
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         weights = _Weights(self)
+        rewrite(graph, self.rules_of(weights), run, start)
+        erase_unread(weights.known)
+
+    def rules(self) -> Sequence[Rule]:
+        return self.rules_of(_Weights(self))
+
+    def rules_of(self, weights: _Weights) -> Sequence[Rule]:
+        """Rules that share the codes of a weight which several nodes read."""
         kinds = {
             "embeddings": (("Gather",), weights.embedding),
             "weights": (("MatMul", "Gemm", "Conv"), weights.product),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -34,8 +35,13 @@ class StoredWeight:
     def rows(self) -> int:
         """K, of each group."""
         if self.channels_first:
-            return int(np.prod(self.shape[1:], dtype=np.int64))
+            return math.prod(self.shape[1:])
         return self.shape[0]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is that of a convolution."""
+        return len(self.shape) > _MATRIX
 
     def matrix(self, array: Array) -> Floats:
         """[K, N]"""
