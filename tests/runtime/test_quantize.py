@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir
 from planish.ir import DType
@@ -88,7 +89,7 @@ def test_the_whole_is_quantized_where_it_may_be(tmp_path: Path, samples: list[Fe
     assert result.chosen.drop <= 0.02
     assert result.chosen.bytes < result.candidates[0].bytes
     assert operators(tmp_path / "out.onnx").count("QuantizeLinear") == 4
-    onnx.checker.check_model(loaded(tmp_path / "out.onnx"), full_check=True)
+    check_model(loaded(tmp_path / "out.onnx"), full_check=True)
     assert source.read_bytes() == before
 
 
