@@ -57,7 +57,9 @@ from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.equalize_channels import EqualizeChannels
 from planish.passes.quantize.lower_activations import LowerActivations
+from planish.passes.quantize.quantize_dynamic import QuantizeDynamic
 from planish.passes.quantize.quantize_static import QuantizeStatic
+from planish.passes.quantize.quantize_weights import QuantizeWeights
 from planish.passes.quantize.remove_quantization import RemoveQuantization
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
@@ -162,7 +164,9 @@ PASSES: Mapping[str, type[Pass]] = {
     "move-reshapes": MoveReshapes,
     "move-splits": MoveSplits,
     "move-transposes": MoveTransposes,
+    "quantize-dynamic": QuantizeDynamic,
     "quantize-static": QuantizeStatic,
+    "quantize-weights": QuantizeWeights,
     "reduce-strength": ReduceStrength,
     "remove-dead-nodes": RemoveDeadNodes,
     "remove-expands": RemoveExpands,

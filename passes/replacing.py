@@ -53,3 +53,10 @@ def erase_dead(node: Node) -> list[Value]:
             else:
                 left[operand] = None
     return [value for value in left if value.has_one_use]
+
+
+def erase_unread(values: Iterable[Value]) -> None:
+    """Erase the initializers among them that nothing reads any more."""
+    for value in values:
+        if not value.is_used and value.graph is not None and value in value.graph.initializers:
+            value.graph.erase(value)

@@ -9,6 +9,7 @@ import numpy as np
 from planish.ir import Node, Value
 
 _RANGES = {
+    "Gelu": (-0.1701, math.inf),
     "HardSigmoid": (0.0, 1.0),
     "Relu": (0.0, math.inf),
     "Sigmoid": (0.0, 1.0),

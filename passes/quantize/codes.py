@@ -10,6 +10,8 @@ import numpy as np
 from planish.ir import Dim, Graph, Node, Value
 from planish.ir.graph import Attribute, constant
 from planish.ir.infer import infer
+from planish.passes.quantize.fitting import fitted
+from planish.passes.quantize.gram import Gram
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.scheme import Doubles, Floats, Parameters, Scheme, parameters, quantize
 
@@ -35,6 +37,8 @@ class Codes:
         """Of its result; None where that stays in real numbers."""
         self.shifted = False
         """Whether its weights take 1 as their zero point."""
+        self.gram: Gram | None = None
+        """Of the inputs of its product; None where weights are rounded to nearest."""
         self._originals: dict[Value, Value] = {}
         self._codes: dict[Value, Value] = {}
         self._reals: dict[tuple[Value, float], Value] = {}
@@ -122,6 +126,20 @@ class Codes:
             found = self._shapes[extents] = self.add("Concat", (leading, last), {"axis": 0}).result
         return found
 
+    def product(
+        self, array: Doubles, axis: int, name: str, bias: Doubles | None, step: Floats
+    ) -> tuple[Value, Floats, Doubles | None]:
+        """As `weight`, of a product whose bias must fit int32 codes, and the bias that goes with the codes."""
+        least = least_scales(bias, step)
+        if self.gram is None:
+            return (*self.weight(array, axis, name, least), bias)
+        found = self._parameters(array, axis, least)
+        made = fitted(array, found, self.gram, has_bias=bias is not None)
+        if made is None:
+            return (*self.weight(array, axis, name, least), bias)
+        real = self._real(constant(made.codes, _quantized(name)), found)
+        return real, found.scale, None if bias is None else bias + made.shift
+
     def weight(self, array: Doubles, axis: int, name: str, least: Doubles | None = None) -> tuple[Value, Floats]:
         """Real numbers for which there are signed codes with a scale for each index of an axis, and the scales.
 
@@ -131,13 +149,17 @@ class Codes:
         key = (array.shape, digest, axis, self.shifted, None if least is None else least.tobytes())
         found = self._weights.get(key)
         if found is None:
-            scheme = Scheme(self.placement.weights, symmetric=True, axis=axis, narrow=True)
-            high = np.asarray(scheme.reduce(np.maximum, np.abs(array)), np.float64)
-            if least is not None:
-                high = np.maximum(high, least * scheme.limits[1])
-            made = self._shift(parameters(scheme, -high, high)) if self.shifted else parameters(scheme, -high, high)
-            found = self._weights[key] = self._coded(array.astype(np.float32), made, name)
+            made = self._parameters(array, axis, least)
+            codes = constant(quantize(array.astype(np.float32), made), _quantized(name))
+            found = self._weights[key] = self._real(codes, made), made.scale
         return found
+
+    def _parameters(self, array: Doubles, axis: int, least: Doubles | None) -> Parameters:
+        scheme = Scheme(self.placement.weights, symmetric=True, axis=axis, narrow=True)
+        high = np.asarray(scheme.reduce(np.maximum, np.abs(array)), np.float64)
+        if least is not None:
+            high = np.maximum(high, least * scheme.limits[1])
+        return self._shift(parameters(scheme, -high, high)) if self.shifted else parameters(scheme, -high, high)
 
     @staticmethod
     def _shift(found: Parameters) -> Parameters:
@@ -152,11 +174,9 @@ class Codes:
         codes = np.clip(np.rint(array / scale.astype(np.float64)), -_LARGEST_BIAS, _LARGEST_BIAS).astype(np.int32)
         return self.add("DequantizeLinear", (constant(codes, _quantized(name)), constant(scale)), {"axis": 0}).result
 
-    def _coded(self, array: Floats, found: Parameters, name: str) -> tuple[Value, Floats]:
-        codes = constant(quantize(array, found), _quantized(name))
-        axis = found.scheme.axis
-        attributes = {} if axis is None else {"axis": axis}
-        return self.add("DequantizeLinear", (codes, *self._operands(found)), attributes).result, found.scale
+    def _real(self, codes: Value, found: Parameters) -> Value:
+        attributes = {} if found.scheme.axis is None else {"axis": found.scheme.axis}
+        return self.add("DequantizeLinear", (codes, *self._operands(found)), attributes).result
 
     def _constant(self, value: Value, factor: float) -> Value:
         """A constant beside activations: one scale, since kernels of two activations know no channels."""

@@ -43,7 +43,7 @@ def conv(codes: Codes, node: Node) -> Node:
     x, w = _operands(node)
     bias, step = node.operand(2), codes.parameters(x).scale
     shift = None if bias is None else floats(bias)
-    weight, scales = codes.weight(floats(w), 0, w.name, least_scales(shift, step))
+    weight, scales, shift = codes.product(floats(w), 0, w.name, shift, step)
     operands: list[Value | None] = [codes.activation(x), weight]
     if bias is not None and shift is not None:
         operands.append(codes.bias(shift, step, scales, bias.name))
@@ -85,7 +85,7 @@ def _gemm(
     (array, name), (shift, bias_name) = named_weight, named_bias
     step = codes.parameters(x).scale
     shift = None if shift is None else np.broadcast_to(shift.reshape(-1), (array.shape[1],))
-    weight, scales = codes.weight(array, 1, name, least_scales(shift, step))
+    weight, scales, shift = codes.product(array, 1, name, shift, step)
     operands = [rows, weight]
     if shift is not None:
         operands.append(codes.bias(shift, step, scales, bias_name))
@@ -103,7 +103,7 @@ def matmul_obstacle(node: Node) -> str:
 
 def matmul(codes: Codes, node: Node) -> Node:
     x, w = _operands(node)
-    weight, _ = codes.weight(floats(w), 1, w.name)
+    weight, _, _ = codes.product(floats(w), 1, w.name, None, codes.parameters(x).scale)
     return codes.add("MatMul", (codes.activation(x), weight))
 
 

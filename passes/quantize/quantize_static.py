@@ -17,6 +17,7 @@ from planish.passes.quantize import histogram_ranges
 from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
+from planish.passes.quantize.gram import Gram, gram_key
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
 from planish.passes.quantize.scheme import Scheme
@@ -47,6 +48,8 @@ class QuantizeStatic(Pass):
     method: Method = "minmax"
     percentile: float = 99.99
     """The middle part of what a tensor holds that the method `percentile` keeps, in percent."""
+    rounding: Literal["nearest", "gram"] = "nearest"
+    """gram: weights are rounded for the least error of the outputs, where `ranges` hold a Gram matrix of the inputs."""
     target: TargetName = "cpu-x86"
     only: str = "*"
     """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
@@ -67,9 +70,11 @@ class QuantizeStatic(Pass):
             return
         run.notes += [f"{node.label}: {why}" for node, why in made.left.items() if why != ISLAND]
         codes = Codes(graph, PLACEMENTS[self.target], made.parameters)
+        keys = {node: gram_key(form.inner or node) for node, form in made.forms.items()}  # names of what is there now
         for node, form in made.forms.items():
             if run.exhausted:
                 return
+            codes.gram = self._gram(keys[node])
             self.quantize(made, codes, node, form, run)
 
     def plan(self, graph: Graph, newest_opset: int | None = None) -> Plan:
@@ -103,6 +108,11 @@ class QuantizeStatic(Pass):
         else:
             low, high = _METHODS[self.method](counts, edges, scheme)
         return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
+
+    def _gram(self, key: str | None) -> Gram | None:
+        if self.rounding == "nearest" or self.ranges is None or key is None:
+            return None
+        return self.ranges.grams.get(key)
 
     def _wanted(self, nodes: Sequence[Node]) -> str:
         if not any(_is_named(node, self.only) for node in nodes):

@@ -1,0 +1,232 @@
+"""Weights are stored as codes of 4 or 8 bits with scales; the arithmetic stays in float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from planish.ir import DType, Graph, Node, Value
+from planish.passes.errors import PipelineError
+from planish.passes.kernels import CONTRIB
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Op
+from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.matmul_n_bits import LEAST_BLOCK, OP, block_of, packed_operands
+from planish.passes.quantize.rounding.least_output_error import Rounded
+from planish.passes.quantize.scheme import Floats
+from planish.passes.quantize.selection import is_named
+from planish.passes.quantize.stored_weights import (
+    Rounding,
+    StoredWeight,
+    operand_of,
+    rounded,
+    scheme_for,
+    stored_weight,
+)
+from planish.passes.replacing import erase_unread
+from planish.passes.rewrite import Contract, Match, Rule, rewrite
+from planish.passes.run import Run
+
+_BITS = (4, 8)
+_NEEDS = "weights that so few steps stand for; measure the results"
+_EMBEDDING_BITS = 8
+
+
+@dataclass
+class _Shared:
+    """The codes of a weight, and the constants that hold them, for all nodes that read it."""
+
+    found: Rounded
+    is_table: bool
+    """Whether rows are looked up in it, too: 8 bits and a scale for each."""
+    codes: Value | None = None
+    scale: Value | None = None
+    zero_point: Value | None = None
+    packed: tuple[Value | None, ...] = ()
+
+
+@dataclass
+class _Weights:
+    """Those that one run of the pass has met."""
+
+    options: QuantizeWeights
+    known: dict[Value, _Shared] = field(default_factory=dict[Value, _Shared])
+
+    def product(self, m: Match) -> Value | None:
+        """MatMul(x, w) -> MatMul(x, DequantizeLinear(codes, scales, zero points)), or MatMulNBits; so for Gemm and Conv
+
+        Blocks of so many rows share a scale; of Conv, each channel.
+        """
+        weight = stored_weight(m.root)
+        found = None if weight is None else self.shared(m, weight)
+        if weight is None or found is None:
+            return None
+        contrib = self.options.form != "dq" and CONTRIB in m.run.kernels.domains
+        if contrib and m.root.op == "MatMul" and not found.is_table:
+            return self.n_bits(m, found)
+        if self.options.form == "matmulnbits":
+            return m.decline("the target does not allow MatMulNBits of com.microsoft here: see --allow, or form=auto")
+        real = self.dequantized(m, weight, found)
+        operands = [real if place == weight.position else o for place, o in enumerate(m.root.operands)]
+        return m.add_node(Node(m.root.op, operands, m.root.attributes, 1, m.root.name)).result
+
+    def embedding(self, m: Match) -> Value | None:
+        """Gather(table, i) -> Cast(Gather(codes, i)) * Gather(scales, i): 8 bits, a scale for each row
+
+        DequantizeLinear would say the same; on ONNX Runtime's CPU provider it takes five times as long here.
+        """
+        weight = stored_weight(m.root)
+        found = None if weight is None else self.shared(m, weight)
+        indices = m.root.operand(1)
+        if weight is None or found is None or indices is None:
+            return None
+        self.hold(m, weight, found)
+        scales = m.constant(found.found.parameters.scale[:, None], _named(operand_of(m.root, weight), "row_scale"))
+        codes = m.add("Gather", (found.codes, indices), {"axis": 0})
+        real = m.add("Cast", (codes,), {"to": int(DType.FLOAT)})
+        return m.add("Mul", (real, m.add("Gather", (scales, indices), {"axis": 0})))
+
+    def shared(self, m: Match, weight: StoredWeight) -> _Shared | None:
+        operand = operand_of(m.root, weight)
+        if operand not in self.known:
+            why = self.obstacle(operand, weight)
+            array = None if why else m.array(operand)
+            if array is None or not np.isfinite(array).all():
+                return m.decline(why or "not all weights are finite")
+            matrix = weight.matrix(array)
+            is_table = any(user.op == "Gather" for user in operand.users)
+            if is_table:
+                found = rounded(matrix, scheme_for(_EMBEDDING_BITS, weight.rows, 0, symmetric=True), "nearest", None)
+            else:
+                found = self.rounded(m, weight, matrix)
+            self.known[operand] = _Shared(found, is_table)
+        return self.known[operand]
+
+    def rounded(self, m: Match, weight: StoredWeight, matrix: Floats) -> Rounded:
+        options = self.options
+        block = 0 if weight.is_image else options.block
+        scheme = scheme_for(options.bits, weight.rows, block, symmetric=options.symmetric)
+        gram = options.ranges.gram(m.root) if options.ranges is not None and options.rounding == "gram" else None
+        if options.rounding == "gram" and gram is None:
+            m.run.note(f"{m.root.label}: no Gram matrix was kept of it: its weights round to nearest")
+        return rounded(matrix, scheme, options.rounding, gram)
+
+    def obstacle(self, operand: Value, weight: StoredWeight) -> str:
+        size = 0 if operand.constant is None else operand.constant.size
+        if size < self.options.least:
+            return "the weights are few; quantize-weights{least=...} says how many there must be"
+        is_table = any(user.op == "Gather" for user in operand.users)
+        bits = _EMBEDDING_BITS if is_table else self.options.bits
+        block = 0 if is_table or weight.is_image else self.options.block
+        if size * bits // 8 + size // min(block or weight.rows, weight.rows) * 4 >= size * 4:
+            return "the codes and their scales would be as large as the weights"
+        for user in operand.users:
+            other = stored_weight(user)
+            if other is None or user.operands[other.position] is not operand or not self.options.wants(user):
+                return "another node reads the weights as they are, so that they would be stored twice"
+            if other != replace(weight, position=other.position):
+                return "two nodes read the weights in two layouts"
+        return ""
+
+    def dequantized(self, m: Match, weight: StoredWeight, shared: _Shared) -> Value:
+        self.hold(m, weight, shared)
+        scheme = weight.as_stored(shared.found.parameters).scheme
+        attributes = {"axis": scheme.axis or 0} | ({"block_size": scheme.block} if scheme.block else {})
+        operands = [shared.codes, shared.scale] + ([] if scheme.symmetric else [shared.zero_point])
+        return m.add("DequantizeLinear", operands, attributes)
+
+    def hold(self, m: Match, weight: StoredWeight, shared: _Shared) -> None:
+        """Make the constants, once."""
+        if shared.codes is not None:
+            return
+        operand = operand_of(m.root, weight)
+        chosen = weight.as_stored(shared.found.parameters)
+        shared.codes = m.constant(weight.stored(shared.found.codes), _named(operand, "codes"))
+        shared.scale = m.constant(chosen.scale, _named(operand, "scale"))
+        shared.zero_point = m.constant(chosen.zero_point, _named(operand, "zero_point"))
+
+    def n_bits(self, m: Match, shared: _Shared) -> Value:
+        if not shared.packed:
+            operand = m.root.operands[1]
+            parts = zip(("packed", "scale", "zero_point"), packed_operands(shared.found), strict=True)
+            shared.packed = tuple([None if a is None else m.constant(a, _named(operand, name)) for name, a in parts])
+        rows, columns = shared.found.codes.shape
+        attributes = {"K": rows, "N": columns, "bits": self.options.bits, "block_size": block_of(shared.found)}
+        codes, scale, zero_point = shared.packed
+        operands = (m.root.operands[0], codes, scale) + (() if zero_point is None else (zero_point,))
+        return m.add(
+            OP, operands, attributes | ({"accuracy_level": self.options.accuracy} if self.options.accuracy else {})
+        )
+
+
+def _named(operand: Value | None, what: str) -> str:
+    return f"{operand.name}_{what}" if operand is not None and operand.name else ""
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(RulePass):
+    """Store the weights of MatMul, Gemm and Conv, and tables of embeddings, as codes of few bits with scales.
+
+    The file shrinks; the arithmetic stays in float. ONNX Runtime dequantizes what stands before a Conv in each run,
+    and makes of DequantizeLinear before a MatMul its MatMulNBits, which rounds activations to 8 bits as well; both
+    only while its session.disable_quant_qdq is not set. MatMulNBits of com.microsoft, written where the target allows
+    that domain, rounds none unless `accuracy` is 4. A table of embeddings has 8 bits and a scale for each row.
+    """
+
+    name: ClassVar[str] = "quantize-weights"
+    lossy: ClassVar[bool] = True
+
+    bits: int = 4
+    block: int = 32
+    """So many rows of a column share a scale: a power of two, from 16 on; 0 for one scale a column."""
+    form: Literal["auto", "dq", "matmulnbits"] = "auto"
+    rounding: Rounding = "nearest"
+    """gram: least error at the output, by the Gram matrices of `ranges`; hqq: zero points without data."""
+    symmetric: bool = False
+    """Whether codes are signed and zero points left out."""
+    embeddings: bool = True
+    only: str = "*"
+    """Patterns of the nodes, joined by |: of their names, operators, or what they take or give."""
+    exclude: str = ""
+    ranges: Calibration | None = None
+    accuracy: int = 0
+    """accuracy_level of MatMulNBits."""
+    least: int = 1024
+    """A weight of fewer elements stays as it is."""
+
+    def __post_init__(self) -> None:
+        if self.bits not in _BITS:
+            raise PipelineError(f"quantize-weights takes bits=4 or 8, not {self.bits}")
+        if self.block and (self.block < LEAST_BLOCK or self.block & (self.block - 1)):
+            raise PipelineError(f"quantize-weights takes a block of 16, 32, 64, ..., or 0, not {self.block}")
+        if self.rounding == "gram" and self.ranges is None:
+            raise PipelineError("quantize-weights needs ranges=FILE, made by planish calibrate --grams, for gram")
+        if self.rounding == "hqq" and self.symmetric:
+            raise PipelineError("quantize-weights: hqq finds zero points, which a symmetric scheme has not")
+
+    def wants(self, node: Node) -> bool:
+        if node.op == "Gather" and not self.embeddings:
+            return False
+        return is_named(node, self.only) and not is_named(node, self.exclude)
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        weights = _Weights(self)
+        rewrite(graph, self.rules_of(weights), run, start)
+        erase_unread(weights.known)
+
+    def rules(self) -> Sequence[Rule]:
+        return self.rules_of(_Weights(self))
+
+    def rules_of(self, weights: _Weights) -> Sequence[Rule]:
+        """Rules that share the codes of a weight which several nodes read."""
+        kinds = {
+            "embeddings": (("Gather",), weights.embedding),
+            "weights": (("MatMul", "Gemm", "Conv"), weights.product),
+        }
+        return tuple(
+            Rule(name, Op(ops, where=self.wants), Contract.APPROXIMATE, apply, apply.__doc__ or "", _NEEDS)
+            for name, (ops, apply) in kinds.items()
+        )

@@ -1,0 +1,16 @@
+"""Patterns by which an option of a pass names nodes."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from planish.ir import Node
+
+
+def is_named(node: Node, patterns: str) -> bool:
+    """Whether one of the patterns, joined by |, is that of the node's name or operator, or of a value that it takes or
+    gives; a constant weight is one that it takes.
+    """
+    values = (value.name for value in (*node.operands, *node.results) if value is not None)
+    names = [name for name in (node.name, node.op, *values) if name]
+    return any(fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern for name in names)

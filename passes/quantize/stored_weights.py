@@ -1,0 +1,110 @@
+"""Constant weights as matrices [K, N], K contracted, and back as codes in the layout that they are stored in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from planish.ir import DType, Node, Value
+from planish.ir.types import Array
+from planish.passes.quantize.gram import Gram
+from planish.passes.quantize.ranges import min_max
+from planish.passes.quantize.rounding.half_quadratic import half_quadratic
+from planish.passes.quantize.rounding.least_output_error import Rounded, least_output_error
+from planish.passes.quantize.scheme import Floats, Parameters, Scheme, parameters, quantize
+
+Rounding = Literal["nearest", "gram", "hqq"]
+_MATRIX = 2
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """position: of the operand. channels_first: it is stored [N, K...], as of Conv, of a Gemm with transB, and as a
+    table of embeddings is, of which each of N rows is looked up as a whole.
+    """
+
+    position: int
+    shape: tuple[int, ...]
+    channels_first: bool
+    groups: int = 1
+
+    @property
+    def rows(self) -> int:
+        """K, of each group."""
+        if self.channels_first:
+            return math.prod(self.shape[1:])
+        return self.shape[0]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is that of a convolution."""
+        return len(self.shape) > _MATRIX
+
+    def matrix(self, array: Array) -> Floats:
+        """[K, N]"""
+        found = np.asarray(array, np.float32)
+        return found.reshape(self.shape[0], self.rows).T if self.channels_first else found
+
+    def stored(self, codes: Array) -> Array:
+        """Codes [K, N] in the layout of the weight."""
+        return np.ascontiguousarray(codes.T if self.channels_first else codes).reshape(self.shape)
+
+    def as_stored(self, found: Parameters) -> Parameters:
+        """Parameters of [K, N], for the layout of the weight."""
+        scheme = found.scheme
+        if not self.channels_first:
+            return found
+        if not scheme.block:
+            return found._replace(scheme=replace(scheme, axis=0))
+        scale, zero_point = np.ascontiguousarray(found.scale.T), np.ascontiguousarray(found.zero_point.T)
+        return Parameters(scale, zero_point, replace(scheme, axis=1))
+
+
+def stored_weight(node: Node) -> StoredWeight | None:
+    """The constant float32 weight of a product or the table of a Gather; None where there is none."""
+    position = 0 if node.op == "Gather" else 1
+    operand, other = node.operand(position), node.operand(1 - position)
+    if operand is None or operand.constant is None or operand.dtype is not DType.FLOAT or other is None:
+        return None
+    shape = operand.constant.shape
+    if other.constant is not None or len(shape) < _MATRIX:
+        return None
+    if node.op == "Conv":
+        return StoredWeight(1, shape, channels_first=True, groups=node.get_int("group"))
+    if len(shape) != _MATRIX or (node.op == "Gather" and node.get_int("axis") not in (0, -len(shape))):
+        return None
+    if node.op in ("MatMul", "Gather"):
+        return StoredWeight(position, shape, channels_first=node.op == "Gather")
+    return StoredWeight(1, shape, channels_first=bool(node.get_int("transB"))) if node.op == "Gemm" else None
+
+
+def scheme_for(bits: int, rows: int, block: int, *, symmetric: bool) -> Scheme:
+    """Of a matrix [K, N]: blocks of K, or one scale for each column where a block would hold all of it."""
+    dtype = DType[f"{'INT' if symmetric else 'UINT'}{bits}"]
+    if block and rows > block:
+        return Scheme(dtype, symmetric, axis=0, block=block)
+    return Scheme(dtype, symmetric, axis=1)
+
+
+def rounded(weight: Floats, scheme: Scheme, rounding: Rounding, gram: Gram | None) -> Rounded:
+    """Codes and parameters of a matrix [K, N]; with a Gram matrix of several groups, N / groups columns of each."""
+    if rounding == "gram" and gram is not None:
+        parts = np.split(weight, len(gram.matrix), axis=1)
+        found = [least_output_error(part, g, scheme) for part, g in zip(parts, gram.matrix, strict=True)]
+        scales = np.concatenate([each.parameters.scale for each in found], axis=-1)
+        zeros = np.concatenate([each.parameters.zero_point for each in found], axis=-1)
+        return Rounded(np.concatenate([each.codes for each in found], axis=1), Parameters(scales, zeros, scheme))
+    chosen = parameters(scheme, *min_max(weight, scheme))
+    if rounding == "hqq":
+        chosen = half_quadratic(weight, chosen)
+    return Rounded(quantize(weight, chosen), chosen)
+
+
+def operand_of(node: Node, weight: StoredWeight) -> Value:
+    operand = node.operands[weight.position]
+    if operand is None:
+        raise ValueError(f"{node.label} lacks its weight")
+    return operand
