@@ -196,7 +196,6 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
 _FUSED: Mapping[str, Form] = MappingProxyType(
     {
         **{name: replace(form, kernel=name, real=name) for name, form in _PRODUCTS.items()},
-        "Add": Form("Add", _same, _operands_obstacle, activations=None),
         "Concat": Form("Concat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("AveragePool", _same, _image),
         "GlobalAveragePool": Form("GlobalAveragePool", _same, _image),
@@ -214,6 +213,8 @@ def form_of(node: Node, placement: Placement) -> Form | None:
         return _OF_MATRICES
     if placement.elementwise:
         return _PRODUCTS.get(node.op) or _ELEMENTWISE.get(node.op) or _MOVES.get(node.op)
+    if node.op == "Add":
+        return None if placement.residuals_quantized else _fused_sum(node)
     return _FUSED.get(node.op) or _MOVES.get(node.op)
 
 
@@ -226,12 +227,12 @@ def biased_form(node: Node, placement: Placement) -> Form | None:
     return None if biased_product_obstacle(node) else replace(_BIASED, inner=product)
 
 
-def fused_sum(node: Node, form: Form) -> Form:
+def _fused_sum(node: Node) -> Form | None:
     """The form of a sum that the runtime fuses with one of the convolutions that it adds: only the other is codes."""
     for place, operand in enumerate(node.operands):
-        if node.op != "Add" or operand is None or operand.producer is None:
+        if operand is None or operand.producer is None or not operand.has_one_use:
             continue
-        if operand.producer.op == "Conv" and operand.has_one_use:
+        if operand.producer.op == "Conv":
             other = (1 - place,)
-            return replace(form, write=partial(_same, places=other), activations=other)
-    return form
+            return Form("Add", partial(_same, places=other), _operands_obstacle, activations=other, real="Add")
+    return None
