@@ -151,7 +151,11 @@ def _one_result(node: Node) -> str:
     return "its other results are read" if any(result.is_used for result in node.results[1:]) else ""
 
 
-_PASSED = Form("", _same_first, tied=True)
+def _all_results(node: Node) -> str:
+    return "" if all(result.is_used for result in node.results) else "a part of it is not read"
+
+
+_PASSED = Form("", _same_first, _all_results, tied=True)
 """What moves codes about works on whatever type they have."""
 _MOVES: Mapping[str, Form] = MappingProxyType(
     {
