@@ -205,6 +205,7 @@ class SessionOptions(Protocol):
     log_severity_level: int
     graph_optimization_level: object
     enable_cpu_mem_arena: bool
+    optimized_model_filepath: str
 
     def add_session_config_entry(self, key: str, value: str, /) -> None: ...
 
@@ -254,11 +255,18 @@ def reason(error: Exception) -> str:
 
 
 def open_session(
-    model: str | bytes, label: str, target: Target, config: Mapping[str, str], *, arena: bool = True
+    model: str | bytes,
+    label: str,
+    target: Target,
+    config: Mapping[str, str],
+    *,
+    arena: bool = True,
+    optimized: str = "",
 ) -> InferenceSession:
     """A session in which `target.provider` owns at least one node, or the model has none.
 
-    arena: whether it keeps what memory its runs took, for the next one.
+    arena: whether it keeps what memory its runs took, for the next one. optimized: where ONNX Runtime writes the model
+    as it runs it.
 
     Raises:
         SessionError: the model cannot be loaded, or the provider is absent or was given no node.
@@ -278,6 +286,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = arena
     options.graph_optimization_level = api.GraphOptimizationLevel(OPTIMIZATION_LEVELS[target.optimization])
+    if optimized:
+        options.optimized_model_filepath = optimized
     for key, value in {**config, "session.record_ep_graph_assignment_info": "1"}.items():
         options.add_session_config_entry(key, value)
     missing = _preload(api) if target.memory == "cuda" else ""

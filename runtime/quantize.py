@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from planish.passes.manager import Stage
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.equalize_channels import EqualizeChannels
 from planish.passes.quantize.lower_activations import LowerActivations
+from planish.passes.quantize.plan import predictions
 from planish.passes.quantize.quantize_static import Method, QuantizeStatic, TargetName
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.calibrate import calibrate
 from planish.runtime.compile import ModelPath, optimize
 from planish.runtime.conv_times import ConvShape, ConvTimes
+from planish.runtime.coverage import Coverage, prove
 from planish.runtime.errors import SessionError
 from planish.runtime.evaluate import evaluate
 from planish.runtime.fidelity import Fidelity, References, record
@@ -48,6 +50,8 @@ _RUNS = 24
 """On which candidates are told apart."""
 _EQUALIZING = 8
 """Samples that tell how far the channels of a tensor reach."""
+_ROUNDING = 16
+"""Samples that tell what weights are multiplied with."""
 _TRIES = 12
 _LEAST_LENGTH = 128
 """Of a product, from which another kernel may be the faster one."""
@@ -60,6 +64,8 @@ class Candidate:
     name: str
     bytes: int
     fidelity: Fidelity
+    integer: int = 0
+    """Nodes that work on codes."""
     drop: float | None = None
     """Of the metric, or of the cosine where there are no labels; None where it was not asked."""
     latency: LatencyReport | None = None
@@ -82,12 +88,18 @@ class QuantizeResult:
     """The model as it came, the optimized one, and what was tried of the quantized ones."""
     excluded: tuple[str, ...]
     """Nodes that stay float for the sake of accuracy."""
-    rewrites: int
-    notes: tuple[str, ...]
+    coverage: Coverage | None
+    """Which nodes were to be integer, and which are, as ONNX Runtime made them; None where nothing was quantized."""
 
     @property
     def chosen(self) -> Candidate:
         return self.candidates[-1] if self.quantized else self.candidates[1]
+
+
+class _Trial(NamedTuple):
+    quantizing: QuantizeStatic
+    path: Path
+    candidate: Candidate
 
 
 def quantize(
@@ -164,19 +176,21 @@ class _Search:
             ir.save(ir.load(optimized), self.result)
             return QuantizeResult(
                 self.source, self.result, False, reason, metric, base, self.max_drop,
-                (*float_ones, *candidates), tuple(excluded), 0, (),
+                (*float_ones, *candidates), tuple(excluded), None,
             )  # fmt: skip
 
         if policy is None:
             return done(f"{self.target.provider} has no integer kernels: the optimized model is the faster one", ())
         graph, calibration = self._prepared()
-        base_pass = QuantizeStatic(ranges=calibration, target=policy, only=only, exclude=exclude)
-        base_pass = replace(base_pass, shift=self._shifted(graph, calibration, base_pass, cache))
-        tried = self._methods(base_pass, references)
-        best, path, candidate = min(tried, key=lambda found: found[2].fidelity.noise)
-        best, path, candidate, excluded = self._within(best, path, candidate, references, base)
-        if candidate.drop is None or candidate.drop > self.max_drop:
-            return done("no model within the budget was found that is worth quantizing", [candidate], excluded)
+        quantizing = QuantizeStatic(ranges=calibration, target=policy, only=only, exclude=exclude)
+        quantizing = replace(quantizing, shift=self._shifted(graph, calibration, quantizing, cache))
+        tried = self._methods(quantizing, references)
+        best = min(tried, key=lambda found: found.candidate.fidelity.noise)
+        found, excluded = self._within(best, references, base)
+        if not found.candidate.integer:
+            return done("nothing of it can be quantized within the budget", [found.candidate], excluded)
+        found, coverage = self._proved(found, references, base)
+        path, candidate = found.path, found.candidate
         self.progress("measuring", 0.9)
         feeds = _like(references.feeds)
         latency = benchmark(self.source, path, feeds, target=self.target, budget_seconds=seconds)
@@ -190,7 +204,7 @@ class _Search:
         self.progress("done", 1.0)
         return QuantizeResult(
             self.source, self.result, True, "", metric, base, self.max_drop,
-            (*float_ones, candidate), tuple(excluded), 0, (),
+            (*float_ones, candidate), tuple(excluded), coverage,
         )  # fmt: skip
 
     def _samples(self) -> Samples:
@@ -229,27 +243,42 @@ class _Search:
                 found.append(escape(node.result.name))
         return "|".join(found)
 
-    def _build(self, quantizing: QuantizeStatic, name: str) -> Path:
+    def _build(self, quantizing: QuantizeStatic, name: str) -> tuple[Path, int]:
+        """The model, and how many of its nodes work on codes."""
         graph = ir.load(self.folder / "equalized.onnx")
         kernels = kernels_for(self.target.provider, self.target.domains)
         finish: tuple[Stage, ...] = (quantizing, *passes.parse("lower-add"), *_tidy())
-        passes.run(graph, finish, kernels=kernels)
+        records = passes.run(graph, finish, kernels=kernels)
         path = self.folder / f"{name}.onnx"
         ir.save(graph, path)
-        return path
+        return path, len(records[0].rewrites)
 
-    def _methods(
-        self, quantizing: QuantizeStatic, references: References
-    ) -> list[tuple[QuantizeStatic, Path, Candidate]]:
-        found: list[tuple[QuantizeStatic, Path, Candidate]] = []
+    def _methods(self, quantizing: QuantizeStatic, references: References) -> list[_Trial]:
+        found: list[_Trial] = []
         for place, (method, part) in enumerate(_METHODS):
-            self.progress("choosing ranges", 0.5 + 0.2 * place / len(_METHODS))
+            self.progress("choosing ranges", 0.4 + 0.1 * place / len(_METHODS))
             trial = replace(quantizing, method=method, percentile=part if part < 100 else quantizing.percentile)
-            name = method if part == 100 else f"{method}-{part:g}"
-            path = self._build(trial, name)
-            candidate = Candidate(name, path.stat().st_size, references.fidelity(path, self.target))
-            found.append((trial, path, candidate))
+            found.append(self._trial(trial, method if part == 100 else f"{method}-{part:g}", references))
         return found
+
+    def _trial(self, quantizing: QuantizeStatic, name: str, references: References) -> _Trial:
+        path, integer = self._build(quantizing, name)
+        return _Trial(
+            quantizing, path, Candidate(name, path.stat().st_size, references.fidelity(path, self.target), integer)
+        )
+
+    def _rounded(self, trial: _Trial, references: References) -> _Trial:
+        """With weights rounded for the outputs, where that is better."""
+        quantizing = trial.quantizing
+        if quantizing.rounding == "nearest" and quantizing.ranges is not None and not quantizing.ranges.grams:
+            self.progress("gathering Gram matrices", 0.5)
+            few = min(self.limit or _ROUNDING, _ROUNDING)
+            graph = self.folder / "equalized.onnx"
+            seen = calibrate(graph, self._samples(), target=self.target, limit=few, tensors=(), grams=("*",))
+            quantizing = replace(quantizing, ranges=replace(quantizing.ranges, grams=seen.grams))
+        self.progress("rounding weights", 0.55)
+        made = self._trial(replace(quantizing, rounding="gram"), f"{trial.candidate.name}-gram", references)
+        return made if made.candidate.fidelity.noise < trial.candidate.fidelity.noise else trial
 
     # The budget
 
@@ -267,36 +296,53 @@ class _Search:
         value = self._value(self.samples, model)
         return base - value if self.samples.metrics[0].higher_is_better else value - base
 
-    def _within(
-        self, quantizing: QuantizeStatic, path: Path, candidate: Candidate, references: References, base: float
-    ) -> tuple[QuantizeStatic, Path, Candidate, list[str]]:
-        """Leave nodes float, those first that cost most, until the budget holds."""
-        candidate = replace(candidate, drop=self._drop(path, candidate.fidelity, base))
-        if candidate.drop is not None and candidate.drop <= self.max_drop:
-            return quantizing, path, candidate, []
-        order = self._sensitivities(quantizing, candidate.fidelity.noise, references)
+    def _graded(self, trial: _Trial, base: float) -> _Trial:
+        drop = self._drop(trial.path, trial.candidate.fidelity, base)
+        return trial._replace(candidate=replace(trial.candidate, drop=drop))
+
+    def _holds(self, trial: _Trial) -> bool:
+        return trial.candidate.drop is not None and trial.candidate.drop <= self.max_drop
+
+    def _within(self, trial: _Trial, references: References, base: float) -> tuple[_Trial, list[str]]:
+        """Round the weights better, then leave nodes float, those first that cost most, until the budget holds."""
+        found = self._graded(self._rounded(trial, references), base)
+        if self._holds(found):
+            return found, []
+        quantizing = found.quantizing
+        order = self._sensitivities(trial, references)
         excluded: list[str] = []
-        given = quantizing.exclude
         step = max(1, len(order) // _TRIES)
-        while order and (candidate.drop or 0) > self.max_drop:
+        while order and found.candidate.integer and not self._holds(found):
             excluded += order[:step]
             order = order[step:]
-            quantizing = replace(quantizing, exclude="|".join(filter(None, (given, *map(escape, excluded)))))
-            path = self._build(quantizing, "partly")
-            fidelity = references.fidelity(path, self.target)
-            candidate = Candidate("partly", path.stat().st_size, fidelity, self._drop(path, fidelity, base))
-        return quantizing, path, candidate, excluded
+            less = replace(quantizing, exclude="|".join(filter(None, (quantizing.exclude, *map(escape, excluded)))))
+            self.progress("leaving nodes float", 0.7 + 0.2 * len(excluded) / (len(excluded) + len(order)))
+            found = self._graded(self._trial(less, "partly", references), base)
+        return found, excluded
 
-    def _sensitivities(self, quantizing: QuantizeStatic, noise: float, references: References) -> list[str]:
-        """Products by how much less noise there is where each stays float, most first."""
+    def _proved(self, trial: _Trial, references: References, base: float) -> tuple[_Trial, Coverage]:
+        """What ONNX Runtime made of the nodes that were to be integer; what did not make it is left float."""
         graph = ir.load(self.folder / "equalized.onnx")
+        coverage = prove(trial.path, predictions(trial.quantizing.plan(graph)), self.target)
+        if coverage.is_whole:
+            return trial, coverage
+        failed = "|".join(escape(proof.prediction.node) for proof in coverage.failures)
+        less = replace(trial.quantizing, exclude="|".join(filter(None, (trial.quantizing.exclude, failed))))
+        found = self._graded(self._trial(less, "proved", references), base)
+        if not found.candidate.integer or not self._holds(found):
+            return trial, coverage
+        return found, prove(found.path, predictions(less.plan(ir.load(self.folder / "equalized.onnx"))), self.target)
+
+    def _sensitivities(self, trial: _Trial, references: References) -> list[str]:
+        """Products by how much less noise there is where each stays float, most first; all rounded to nearest."""
+        quantizing, graph = trial.quantizing, ir.load(self.folder / "equalized.onnx")
         names = [node.result.name for node, form in quantizing.plan(graph).forms.items() if form.anchor]
         few = References(references.feeds[::2], references.outputs[::2])
         gains: dict[str, float] = {}
         for place, name in enumerate(names):
-            self.progress(f"how much {name} costs", 0.7 + 0.2 * place / len(names))
-            trial = replace(quantizing, exclude="|".join(filter(None, (quantizing.exclude, escape(name)))))
-            gains[name] = noise - few.fidelity(self._build(trial, "without"), self.target).noise
+            self.progress(f"how much {name} costs", 0.6 + 0.1 * place / len(names))
+            less = replace(quantizing, exclude="|".join(filter(None, (quantizing.exclude, escape(name)))))
+            gains[name] = -few.fidelity(self._build(less, "without")[0], self.target).noise
         return sorted(names, key=lambda name: -gains[name])
 
 

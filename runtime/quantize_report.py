@@ -19,6 +19,7 @@ def quantize_dict(result: QuantizeResult) -> dict[str, object]:
         "base": result.base,
         "max_drop": result.max_drop,
         "excluded": list(result.excluded),
+        "coverage": None if result.coverage is None else result.coverage.as_dict(),
         "candidates": [_candidate_dict(candidate) for candidate in result.candidates],
     }
 
@@ -42,6 +43,9 @@ def quantize_text(result: QuantizeResult) -> str:
         shown = ", ".join(result.excluded[:_SHOWN])
         more = f" and {len(result.excluded) - _SHOWN} more" if len(result.excluded) > _SHOWN else ""
         lines.append(f"float for the sake of accuracy: {shown}{more}")
+    if result.coverage is not None:
+        predicted, proved = sum(result.coverage.predicted.values()), sum(result.coverage.proved.values())
+        lines.append(f"{predicted} nodes were to be integer, {proved} are, as ONNX Runtime made them")
     chosen = result.chosen
     lines.append(
         f"{result.target}: {chosen.name}, {size(chosen.bytes)}; {result.metric} was {result.base:.4f}, "

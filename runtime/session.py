@@ -82,16 +82,23 @@ class Session:
         config: Mapping[str, str] | None = None,
         *,
         arena: bool = True,
+        optimized: str | os.PathLike[str] = "",
     ) -> None:
         """`config` holds ONNX Runtime's session configuration entries, such as session.disable_quant_qdq.
 
-        arena: whether it keeps what memory its runs took, which is quicker, for the next one.
+        arena: whether it keeps what memory its runs took, which is quicker, for the next one. optimized: a file to
+        which ONNX Runtime writes the model as it runs it, with its own kernels in it.
         """
         self.target = target or Target()
         self.label = "the model given as bytes" if isinstance(model, bytes) else os.fspath(model)
         start = time.perf_counter()
         opened = open_session(
-            model if isinstance(model, bytes) else os.fspath(model), self.label, self.target, config or {}, arena=arena
+            model if isinstance(model, bytes) else os.fspath(model),
+            self.label,
+            self.target,
+            config or {},
+            arena=arena,
+            optimized=os.fspath(optimized),
         )
         self.creation_seconds = time.perf_counter() - start
         self.inference_session: InferenceSession = opened

@@ -31,7 +31,8 @@ class EqualizeChannels(Pass):
     What makes the tensor is a BatchNormalization or a Conv, perhaps with a Relu behind; what reads it alone is a Conv
     with a filter of its own for each channel, whose weights have a scale for each channel. So nothing is lost, and
     every channel gets all of the steps that the widest one has. Nagel et al. 2019 (arXiv 1906.04721) equalize weights
-    likewise. Reassociates; the observed ranges of the tensor do not hold any more, so calibrate again.
+    likewise. Reassociates. The tensor gets another name, since what was observed of it does not hold any more:
+    calibrate again.
     """
 
     name: ClassVar[str] = "equalize-channels"
@@ -40,6 +41,8 @@ class EqualizeChannels(Pass):
     ranges: Calibration | None = None
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        if not run.allows("REASSOCIATES"):
+            return
         for reader in graph.nodes:
             if run.exhausted:
                 return
@@ -51,18 +54,26 @@ class EqualizeChannels(Pass):
                 continue
             maker = value.producer
             sources = merge_origins((maker, reader))
-            made = _replace(maker, _scaled_maker(maker, 1 / factors))
-            if relu is not None:
-                infer(relu)
-            read = _replace(reader, _scaled_reader(reader, factors))
-            run.log.extend((made, read))
-            run.record("equalize", sources, made.result.name)
+            scaled = _scaled_maker(maker, 1 / factors)
+            if not (_is_finite(scaled) and _is_finite(_scaled_reader(reader, factors))):
+                run.note(f"{maker.label}: its weights, scaled, would not be finite")
+                continue
+            _replace(maker, scaled)
+            read = _scaled_reader(reader, factors)  # of what is read now
+            _replace(reader, read)
+            for result in (scaled.result, *([] if relu is None else [relu.result])):
+                result.name = f"{result.name}_equalized" if result.name else ""
+            run.log.extend((scaled, read))
+            run.record("equalize", sources, scaled.result.name)
 
     def _factors(self, reader: Node) -> Doubles | None:
         """By which each channel falls short of the widest one; None where nothing is to be gained."""
         seen = None if self.ranges is None else self.ranges.of(reader.operands[0])
         channels = None if seen is None else seen.channels.get(1)
-        if channels is None or not channels.size or channels.max() <= 0:
+        weight = reader.operands[1]
+        if channels is None or weight is None or weight.shape is None or channels.shape != weight.shape[:1]:
+            return None
+        if channels.max(initial=0) <= 0:
             return None
         factors = np.clip(channels / channels.max(), 1 / _MOST, 1)
         factors[channels == 0] = 1
@@ -111,16 +122,21 @@ def _scaled_reader(node: Node, factors: Doubles) -> Node:
 def _times(value: Value | None, factors: Doubles) -> Value:
     if value is None:
         raise ValueError("a parameter is missing")
-    return constant((floats(value) * factors).astype(np.float32), value.name)
+    with np.errstate(over="ignore"):
+        return constant((floats(value) * factors).astype(np.float32), value.name)
 
 
-def _replace(old: Node, new: Node) -> Node:
+def _is_finite(node: Node) -> bool:
+    constants = [value.constant for value in node.operands[1:] if value is not None]
+    return all(np.isfinite(tensor.array()).all() for tensor in constants if tensor is not None)
+
+
+def _replace(old: Node, new: Node) -> None:
     graph = old.graph
     if graph is None:
-        return new
+        return
     graph.insert(new, before=old)
     infer(new)
     new.result.name, new.name, new.origin = old.result.name, old.name, merge_origins((old,))
     graph.replace_all_uses_with(old.result, new.result)
     erase_dead(old)
-    return new

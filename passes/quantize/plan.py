@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
-from planish.ir import DType, Graph, Node, Value
-from planish.passes.quantize.forms import Form, form_of
+from planish.ir import Graph, Node, Value
+from planish.passes.quantize.forms import Form, biased_form, form_of, fused_sum
 from planish.passes.quantize.placement import Placement
+from planish.passes.quantize.products import rows_name
 from planish.passes.quantize.scheme import Parameters, parameters
 
 Range = tuple[float, float]
 Ranges = Callable[[Value], Range | None]
 """What was observed of a tensor; None where nothing was."""
+
+
+class Prediction(NamedTuple):
+    """What a node is to become when a session is created."""
+
+    node: str
+    kernel: str
+    """The operator on codes, without its domain."""
+    results: tuple[str, ...]
+    """Names of what it makes, the first that the runtime kept."""
+    moves: bool
+    """Whether it only moves codes about, so that the runtime may merge it with another node."""
 
 
 @dataclass
@@ -44,33 +59,37 @@ _CLIPS = ("Relu", "Clip")
 ISLAND = "it stands between no two nodes that work on codes"
 
 
-def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[Node], str]) -> Plan:
+def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[Sequence[Node]], str]) -> Plan:
     """What works on codes: all anchors that can, and what lies between them.
 
-    wanted: why a node is to stay as it is, by the caller's choice; nothing where it may be quantized.
+    wanted: why nodes that go together are to stay as they are, by the caller's choice; nothing where they need not.
     """
     made = Plan()
+    ranges = cache(ranges)
     for node in graph.nodes:
-        form = form_of(node)
-        if form is None or (not form.anchor and node.op != "BatchNormalization" and not form.reads(node)):
+        form = form_of(node, placement)
+        if form is None or (form.reads(node) == () and not form.anchor):
             continue
-        why = wanted(node) or form.obstacle(node) or _unknown(graph, form, node)
+        if not placement.residuals_quantized:
+            form = fused_sum(node, form)
+        biased = biased_form(node, placement)
+        if biased is not None and biased.inner is not None:
+            form = biased
+            made.forms.pop(biased.inner, None)
+            made.left.pop(biased.inner, None)
+        why = wanted(form.nodes(node)) or form.obstacle(node) or _unknown(graph, form, node)
         if why:
             made.left[node] = why
         else:
             made.forms[node] = form
-    made.clips = _clips(made)
-    _drop_without_range(made, ranges)
-    _drop_islands(made)
-    made.clips = _clips(made)
+    _drop_without_range(made, placement, ranges)
+    _drop_islands(made, placement)
     made.parameters = _parameters(made, placement, ranges)
     return made
 
 
 def _unknown(graph: Graph, form: Form, node: Node) -> str:
     for value in form.reads(node):
-        if value.dtype is not DType.FLOAT:
-            return "it works on other numbers than float32"
         if value.graph is not graph:
             return "it reads a value from outside of its graph"
         if value.producer is not None and value.producer.op == "DequantizeLinear":
@@ -78,15 +97,22 @@ def _unknown(graph: Graph, form: Form, node: Node) -> str:
     return ""
 
 
-def _clips(made: Plan) -> dict[Value, Node]:
-    """The Relus and Clips from 0 that alone read what a node on codes makes."""
+def _clips(made: Plan, placement: Placement) -> dict[Value, Node]:
+    """The Relus and Clips from 0 that alone read what a node on codes makes, where their result is quantized.
+
+    There are none where codes reach below 0 in any case.
+    """
     found: dict[Value, Node] = {}
+    if placement.symmetric:
+        return found
     for node, form in made.forms.items():
         value = node.results[0]
-        if form.tied or form.bounds or not value.has_one_use or len(node.results) > 1:
+        if form.tied or form.bounds or not value.has_one_use:
             continue
         user = value.users[0]
-        if user.graph is node.graph and user.op in _CLIPS and user.operands[0] is value and _starts_at_zero(user):
+        if user.graph is not node.graph or user.op not in _CLIPS or user.operands[0] is not value:
+            continue
+        if _starts_at_zero(user) and (not form.real or _is_read_as_codes(made, user.result)):
             found[value] = user
     return found
 
@@ -104,16 +130,26 @@ def _bound(node: Node, place: int) -> float | None:
 
 def _tensors(made: Plan, node: Node, form: Form) -> list[Value]:
     """The activations that a node reads or makes as codes."""
-    results = [] if form.real and not _read_as_codes(made, node.result) else [made.made(r) for r in node.results]
+    results = [made.made(result) for result in node.results if result.is_used]
+    if form.real and not any(_is_read_as_codes(made, result) for result in results):
+        results = []
     return [*form.reads(node), *results]
 
 
-def _read_as_codes(made: Plan, value: Value) -> bool:
-    value = made.made(value)
-    return any(user in made.forms and value in made.forms[user].reads(user) for user in value.users)
+def _is_read_as_codes(made: Plan, value: Value) -> bool:
+    return any(user in made.forms and value in made.forms[user].reads(user) for user in _readers(value))
 
 
-def _drop_without_range(made: Plan, ranges: Ranges) -> None:
+def _readers(value: Value) -> Iterator[Node]:
+    """The nodes that read a value, and those that take in the product that does."""
+    for user in value.users:
+        yield user
+        if user.op == "MatMul":
+            yield from user.result.users
+
+
+def _drop_without_range(made: Plan, placement: Placement, ranges: Ranges) -> None:
+    made.clips = _clips(made, placement)
     for node, form in list(made.forms.items()):
         for value in _tensors(made, node, form):
             if ranges(value) is None and not (form.bounds and value is node.result):
@@ -122,23 +158,21 @@ def _drop_without_range(made: Plan, ranges: Ranges) -> None:
                 break
 
 
-def _drop_islands(made: Plan) -> None:
+def _drop_islands(made: Plan, placement: Placement) -> None:
     """Leave what joins no two nodes on codes as it is: what it would gain, the conversions around it cost."""
-    dropped = True
-    while dropped:
-        dropped = False
-        for node, form in list(made.forms.items()):
-            if form.anchor or _joins(made, node, form):
-                continue
+    while True:
+        made.clips = _clips(made, placement)
+        islands = [node for node, form in made.forms.items() if not (form.anchor or _joins(made, node, form))]
+        if not islands:
+            return
+        for node in islands:
             made.left[node] = ISLAND
             del made.forms[node]
-            made.clips = _clips(made)
-            dropped = True
 
 
 def _joins(made: Plan, node: Node, form: Form) -> bool:
     fed = any(made.on_codes(value) for value in form.reads(node))
-    return fed and any(_read_as_codes(made, result) for result in node.results)
+    return fed and any(_is_read_as_codes(made, made.made(result)) for result in node.results)
 
 
 def _parameters(made: Plan, placement: Placement, ranges: Ranges) -> dict[Value, Parameters]:
@@ -155,15 +189,30 @@ def _parameters(made: Plan, placement: Placement, ranges: Ranges) -> dict[Value,
     clips = {clip.result: clip for clip in made.clips.values()}
     found: dict[Value, Parameters] = {}
     for members in groups.members():
-        spans = [bounds.get(value) or ranges(value) or (0.0, 0.0) for value in members]
-        low, high = min(span[0] for span in spans), max(span[1] for span in spans)
-        low = max([low, *(_gate_floor(value) for value in members)])
-        for clip in (clips[value] for value in members if value in clips):  # what is tied to it reaches no further
-            upper = _bound(clip, 2)
-            low, high = max(low, 0.0), max(high, 0.0) if upper is None else max(0.0, min(high, upper))
-        shared = parameters(placement.activation_scheme, low, high)
-        found.update(dict.fromkeys(members, shared))
+        low, high = _span(members, ranges, bounds, clips)
+        found.update(dict.fromkeys(members, parameters(placement.activation_scheme, low, high)))
     return found
+
+
+def _span(
+    members: Sequence[Value], ranges: Ranges, bounds: Mapping[Value, Range], clips: Mapping[Value, Node]
+) -> Range:
+    """What the codes of tensors that share them must reach: all were moved about from the first that was made.
+
+    So they reach no further than its operator lets them, and must not, where the codes stand for a clip.
+    """
+    known = next((bounds[value] for value in members if value in bounds), None)
+    if known is not None:
+        return known
+    spans = [span for span in map(ranges, members) if span is not None]
+    low, high = min([span[0] for span in spans], default=0.0), max([span[1] for span in spans], default=0.0)
+    if len(members) == 1:
+        low = max(low, _gate_floor(members[0]))
+    for clip in (clips[value] for value in members if value in clips):
+        low, upper = 0.0, _bound(clip, 2)
+        if upper is not None:
+            high = min(high, upper) if high > 0 else upper
+    return low, max(low, high)
 
 
 def _gate_floor(value: Value) -> float:
@@ -202,10 +251,17 @@ class _Groups:
         return list(found.values())
 
 
-def kernels(made: Plan) -> Mapping[str, int]:
-    """How many of each kernel the plan leads to."""
-    found: dict[str, int] = {}
-    for form in made.forms.values():
-        if form.kernel:
-            found[form.kernel] = found.get(form.kernel, 0) + 1
+def predictions(made: Plan) -> Sequence[Prediction]:
+    """The kernels that the plan leads to, in the graph's order."""
+    found: list[Prediction] = []
+    for node, form in made.forms.items():
+        last = made.made(next((result for result in node.results if result.is_used), node.result))
+        quantized = last in made.parameters
+        kernel = form.kernel if quantized else form.real
+        names = [last.name, node.result.name]
+        if form.inner is not None:
+            names = [rows_name(node.result.name), *names]
+        if quantized:
+            names = [f"{name}_quantized" for name in names]
+        found.append(Prediction((form.inner or node).label, kernel or node.op, tuple(names), form.tied))
     return found

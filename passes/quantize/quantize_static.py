@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
@@ -17,6 +17,7 @@ from planish.passes.quantize import histogram_ranges
 from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
+from planish.passes.quantize.gram import Gram, gram_key
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
 from planish.passes.quantize.scheme import Scheme
@@ -25,6 +26,8 @@ from planish.passes.run import Run
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 TargetName = Literal["cpu-x86", "cpu-arm", "tensorrt"]
+_OPSET_OF_CHANNELS = 13
+_OPSET_OF_EMPTY_RESHAPES = 14
 _METHODS = {"mse": histogram_ranges.least_squares, "entropy": histogram_ranges.entropy}
 
 
@@ -45,6 +48,8 @@ class QuantizeStatic(Pass):
     method: Method = "minmax"
     percentile: float = 99.99
     """The middle part of what a tensor holds that the method `percentile` keeps, in percent."""
+    rounding: Literal["nearest", "gram"] = "nearest"
+    """gram: weights are rounded for the least error of the outputs, where `ranges` hold a Gram matrix of the inputs."""
     target: TargetName = "cpu-x86"
     only: str = "*"
     """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
@@ -54,20 +59,39 @@ class QuantizeStatic(Pass):
     its matrix product (AMX) instead of its own kernel: faster where a product is long and has many columns."""
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        if not run.allows("APPROXIMATE"):
+            return
         for node in graph.nodes:
             for nested in node.graphs:
                 self.run(nested, run)
-        made = self.plan(graph)
+        made = self.plan(graph, run.newest_opset)
+        if made.forms and not self._has_opset(graph, run):
+            run.note(f"opset {_OPSET_OF_CHANNELS} has a scale for each channel, and the model cannot be written in it")
+            return
         run.notes += [f"{node.label}: {why}" for node, why in made.left.items() if why != ISLAND]
         codes = Codes(graph, PLACEMENTS[self.target], made.parameters)
+        keys = {node: gram_key(form.inner or node) for node, form in made.forms.items()}  # names of what is there now
         for node, form in made.forms.items():
             if run.exhausted:
                 return
+            codes.gram = self._gram(keys[node])
             self.quantize(made, codes, node, form, run)
 
-    def plan(self, graph: Graph) -> Plan:
-        """What the pass would do to a graph, nested graphs left out."""
-        return plan(graph, PLACEMENTS[self.target], self._range, self._wanted)
+    def plan(self, graph: Graph, newest_opset: int | None = None) -> Plan:
+        """What the pass would do to a graph, nested graphs left out, if no opset beyond the newest may be used."""
+        placement = PLACEMENTS[self.target]
+        if newest_opset is not None and newest_opset < _OPSET_OF_EMPTY_RESHAPES:
+            placement = replace(placement, biased_products=False)
+        return plan(graph, placement, self._range, self._wanted)
+
+    @staticmethod
+    def _has_opset(graph: Graph, run: Run) -> bool:
+        root = graph.root
+        if root.opset_imports.get("", 0) >= _OPSET_OF_CHANNELS:
+            return True
+        if run.newest_opset is not None and run.newest_opset < _OPSET_OF_CHANNELS:
+            return False
+        return Opsets(run.kernels, run.newest_opset).raise_to(root, _OPSET_OF_CHANNELS)
 
     def _range(self, value: Value) -> Range | None:
         seen = None if self.ranges is None else self.ranges.of(value)
@@ -85,16 +109,22 @@ class QuantizeStatic(Pass):
             low, high = _METHODS[self.method](counts, edges, scheme)
         return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
 
-    def _wanted(self, node: Node) -> str:
-        if not _is_named(node, self.only):
+    def _gram(self, key: str | None) -> Gram | None:
+        if self.rounding == "nearest" or self.ranges is None or key is None:
+            return None
+        return self.ranges.grams.get(key)
+
+    def _wanted(self, nodes: Sequence[Node]) -> str:
+        if not any(_is_named(node, self.only) for node in nodes):
             return f"only {self.only} is to be quantized"
-        return f"{self.exclude} is not to be quantized" if _is_named(node, self.exclude) else ""
+        excluded = any(_is_named(node, self.exclude) for node in nodes)
+        return f"{self.exclude} is not to be quantized" if excluded else ""
 
     def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
-        codes.site, codes.shifted = node, _is_named(node, self.shift)
-        codes.created = []
+        sources, last = list(form.nodes(node)), node
+        codes.site, codes.shifted = node, any(_is_named(source, self.shift) for source in sources)
+        codes.created, codes.target = [], codes.ranges.get(made.made(node.result))
         written = form.write(codes, node)
-        sources, last = [node], node
         for old, new in zip(node.results, written.results, strict=True):
             result, new.name = made.made(old), old.name
             if result is not old and result.producer is not None:
@@ -110,8 +140,18 @@ class QuantizeStatic(Pass):
         for new in codes.created:
             new.origin = origin
         run.log.extend(codes.created)
-        run.record(f"quantize-{node.op.lower()}", origin, written.results[0].name)
+        run.record(f"quantize-{(form.inner or node).op.lower()}", origin, written.results[0].name)
         erase_dead(last)
+        _erase_weights(sources)
+
+
+def _erase_weights(nodes: Sequence[Node]) -> None:
+    """Erase the initializers that only nodes which are gone read."""
+    for value in dict.fromkeys(operand for node in nodes for operand in node.operands):
+        if value is None or value.constant is None or value.is_used or value.graph is None:
+            continue
+        if value in value.graph.initializers:
+            value.graph.erase(value)
 
 
 def _is_named(node: Node, patterns: str) -> bool:

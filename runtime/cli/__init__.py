@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "compare": _Entry("planish.runtime.cli.compare", "prove that two models compute the same, and time them"),
     "evaluate": _Entry("planish.runtime.cli.evaluate", "measure how well a model does on labelled samples"),
     "calibrate": _Entry("planish.runtime.cli.calibrate", "observe what a model's tensors hold on samples"),
+    "quantize": _Entry("planish.runtime.cli.quantize", "make a model integer where that is faster and accurate enough"),
     "explain": _Entry("planish.runtime.cli.explain", "say why a rewrite did not fire where it came closest"),
     "inspect": _Entry("planish.runtime.cli.inspect", "show operators, parameters, multiply-accumulates and interface"),
     "lower": _Entry(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planish.runtime.cli.failures import CommandError
 from planish.runtime.cli.options import add_json, add_target, positive, print_json
-from planish.runtime.cli.sources import load_task, locate
+from planish.runtime.cli.sources import load_task, locate, user_cache
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
 from planish.runtime.quantize import quantize
@@ -29,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="how far the task's metric, or the cosine of the outputs, may fall: 0.5%% or 0.005 (default: 0.5%%)",
     )
-    parser.add_argument("--only", default="*", metavar="PATTERNS", help="of the nodes that may be quantized, joined by |")
+    parser.add_argument(
+        "--only", default="*", metavar="PATTERNS", help="of the nodes that may be quantized, joined by |"
+    )
     parser.add_argument("--exclude", default="", metavar="PATTERNS", help="of the nodes that may not")
     parser.add_argument("--limit", type=positive, metavar="N", help="so many samples, from all over the split")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")

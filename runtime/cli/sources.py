@@ -73,6 +73,12 @@ class _Tasks(Protocol):
     def load(self, name: str) -> Task[object, object]: ...
 
 
+class _Fetching(Protocol):
+    """planish.models.fetch, which this package may load but not import."""
+
+    def cache_folder(self) -> Path: ...
+
+
 class Source(NamedTuple):
     """A model's file, and the inputs that it is known to accept."""
 
@@ -110,6 +116,14 @@ def load_task(name: str) -> Task[object, object]:
     if ":" in name:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and for the processes that do the work
     return cast("_Tasks", import_module("planish.models.tasks")).load(name)
+
+
+def user_cache() -> Path | None:
+    """The folder in the user's cache for what was measured on this machine; None where there is none."""
+    try:
+        return cast("_Fetching", import_module("planish.models.fetch")).cache_folder() / "times"
+    except OSError:
+        return None
 
 
 def _zoo() -> _Zoo:

@@ -1,4 +1,5 @@
-"""On a Dask cluster of two worker processes, one of which dies midway, a model gets the bits that it gets alone."""
+"""On a Dask cluster of two worker processes, one of which dies midway, a model is evaluated and calibrated to the bits
+that it gets alone."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import pytest
 
 from planish.models.tasks import load
 from planish.models.trained import TRAINED
+from planish.runtime.calibrate import calibrate
 from planish.runtime.evaluate import evaluate
 
 MODULE = """
@@ -35,19 +37,22 @@ class Bits(Digits):
 
 
 class Deadly(Bits):
-    '''The first process that comes to the middle sample is killed there.'''
+    '''The first process that comes to the middle sample of a split is killed there.'''
 
     def predict(self, run, feeds):
-        if feeds["image"].tobytes() == self.samples("test")[300].feeds["image"].tobytes():
-            try:
-                file = open(os.environ["PLANISH_TEST_VICTIM"], "x")
-            except FileExistsError:
-                pass
-            else:
-                file.write(str(os.getpid()))
-                file.close()
-                os.kill(os.getpid(), signal.SIGKILL)
+        for split, middle in (("test", 300), ("calibration", 98)):
+            if feeds["image"].tobytes() == self.samples(split)[middle].feeds["image"].tobytes():
+                self.die_once(os.path.join(os.environ["PLANISH_TEST_VICTIMS"], split))
         return super().predict(run, feeds)
+
+    def die_once(self, path):
+        try:
+            file = open(path, "x")
+        except FileExistsError:
+            return
+        file.write(str(os.getpid()))
+        file.close()
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -66,36 +71,65 @@ class Workers(Protocol):
 
 
 @pytest.fixture
-def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file that will hold the process that was killed; the module of the tasks can be imported everywhere."""
+def victims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that will hold, by split, what process was killed; the module of the tasks can be imported."""
     (tmp_path / "tasks_on_a_cluster.py").write_text(MODULE, encoding="utf-8")
+    folder = tmp_path / "victims"
+    folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setenv("PLANISH_TEST_VICTIM", str(tmp_path / "victim"))
-    yield tmp_path / "victim"
+    monkeypatch.setenv("PLANISH_TEST_VICTIMS", str(folder))
+    yield folder
     sys.modules.pop("tasks_on_a_cluster", None)
 
 
-@pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_gives_the_same_bits(victim: Path) -> None:
-    alone = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Bits"))
+@pytest.fixture
+def cluster(victims: Path) -> Iterator[Workers]:
     api = cast("Distributed", distributed)
     with (
         api.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         api.Client(cluster) as client,
         joblib.parallel_config(backend="dask"),
     ):
-        before = set(client.run(os.getpid).values())
-        spread = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Bits"))
-        assert not victim.exists()
-        survived = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Deadly"))
-        client.wait_for_workers(2)
-        after = set(client.run(os.getpid).values())
+        assert victims.is_dir()
+        yield client
+
+
+def processes(cluster: Workers) -> set[int]:
+    cluster.wait_for_workers(2)
+    return set(cluster.run(os.getpid).values())
+
+
+def check_death(victim: Path, before: set[int], after: set[int]) -> None:
+    killed = int(victim.read_text(encoding="utf-8"))
     assert len(before) == 2
     assert os.getpid() not in before
-    killed = int(victim.read_text(encoding="utf-8"))
     assert killed in before
     assert killed not in after
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_evaluates_to_the_same_bits(victims: Path, cluster: Workers) -> None:
+    with joblib.parallel_config("sequential"):
+        alone = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Bits"))
+    before = processes(cluster)
+    spread = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Bits"))
+    assert list(victims.iterdir()) == []
+    survived = evaluate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Deadly"))
+    check_death(victims / "test", before, processes(cluster))
     assert len(set(alone.predictions)) == 600
-    assert spread.predictions == alone.predictions
-    assert survived.predictions == alone.predictions
-    assert (spread.estimates, spread.placement) == (alone.estimates, alone.placement)
+    for found in (spread, survived):
+        assert found.predictions == alone.predictions
+        assert (found.estimates, found.placement) == (alone.estimates, alone.placement)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_calibrates_to_the_same_bits(victims: Path, cluster: Workers) -> None:
+    with joblib.parallel_config("sequential"):
+        alone = calibrate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Bits"), grams="*")
+    before = processes(cluster)
+    survived = calibrate(TRAINED["digits-cnn"], load("tasks_on_a_cluster:Deadly"), grams="*")
+    check_death(victims / "calibration", before, processes(cluster))
+    assert (alone.samples, len(alone.tensors) > 5, len(alone.grams) > 3) == (197, True, True)
+    assert survived == alone
+    for key, gram in alone.grams.items():
+        assert survived.grams[key].matrix.tobytes() == gram.matrix.tobytes()
