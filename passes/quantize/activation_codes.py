@@ -119,6 +119,9 @@ def by_row(write: Writer, x: Value) -> ActivationCodes:
         ends.append(write.add("Neg", (write.add("ReduceMin", (x, axes)).result,)).result)
     least = constant(np.array(_LEAST_ROW if low == -np.inf else max(-low, _LEAST_ROW), np.float32))
     rows = write.add("Max", (*ends, least)).result
+    if any(not isinstance(dim, int) or dim == 0 for dim in x.shape or (0,)):
+        # ONNX Runtime 1.31 keeps the shape of an empty tensor whole, whatever axis it reduces.
+        rows = write.add("Slice", (rows, *(constant(np.array([n], np.int64)) for n in (0, 1, _LAST)))).result
     return ActivationCodes((_term(write, write.add("Div", (x, rows)).result),), rows)
 
 

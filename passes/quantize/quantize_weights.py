@@ -121,7 +121,7 @@ class _Weights:
         is_table = any(user.op == "Gather" for user in operand.users)
         bits = _EMBEDDING_BITS if is_table else self.options.bits
         block = 0 if is_table or weight.is_image else self.options.block
-        if size * bits // 8 + size // min(block or weight.rows, weight.rows) * 4 >= size * 4:
+        if size * bits // 8 + size // max(min(block or weight.rows, weight.rows), 1) * 4 >= size * 4:
             return "the codes and their scales would be as large as the weights"
         for user in operand.users:
             other = stored_weight(user)
@@ -134,7 +134,10 @@ class _Weights:
     def dequantized(self, m: Match, weight: StoredWeight, shared: _Shared) -> Value:
         self.hold(m, weight, shared)
         scheme = weight.as_stored(shared.found.parameters).scheme
-        attributes = {"axis": scheme.axis or 0} | ({"block_size": scheme.block} if scheme.block else {})
+        # Counted from the end: an axis that is not written, 1, is what opsets without scales by channel take for none.
+        attributes = {"axis": (scheme.axis or 0) - len(weight.shape)} | (
+            {"block_size": scheme.block} if scheme.block else {}
+        )
         operands = [shared.codes, shared.scale] + ([] if scheme.symmetric else [shared.zero_point])
         return m.add("DequantizeLinear", operands, attributes)
 

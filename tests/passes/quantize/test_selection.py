@@ -1,0 +1,19 @@
+"""Which nodes a pattern names."""
+
+import pytest
+
+from planish import ir
+from planish.passes.quantize.selection import is_named
+from tests.equivalence import model
+
+(NODE,) = ir.load(model("g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1,2,3,4}> { y = MatMul(x, w) }")).nodes
+
+
+@pytest.mark.parametrize("patterns", ["*", "MatMul", "Mat*", "x", "y", "w", "no|w", "|y"])
+def test_named(patterns: str) -> None:
+    assert is_named(NODE, patterns)
+
+
+@pytest.mark.parametrize("patterns", ["", "|", "matmul", "X", "z*", "x y"])
+def test_not_named(patterns: str) -> None:
+    assert not is_named(NODE, patterns)
