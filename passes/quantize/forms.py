@@ -25,6 +25,8 @@ from planish.passes.quantize.products import (
     gemm_obstacle,
     matmul,
     matmul_obstacle,
+    mean,
+    mean_obstacle,
     norm,
     norm_obstacle,
     product_of_matrices,
@@ -188,7 +190,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
         "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
-        "AveragePool": Form("QLinearAveragePool", _same, _image),
+        "AveragePool": Form("QLinearConv", mean, mean_obstacle),
         "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
         "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
     }
