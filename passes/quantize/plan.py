@@ -149,9 +149,10 @@ def _readers(value: Value) -> Iterator[Node]:
 
 def _drop_without_range(made: Plan, placement: Placement, ranges: Ranges) -> None:
     made.clips = _clips(made, placement)
+    bounded = {node.result for node, form in made.forms.items() if form.bounds}
     for node, form in list(made.forms.items()):
         for value in _tensors(made, node, form):
-            if ranges(value) is None and not (form.bounds and value is node.result):
+            if ranges(value) is None and value not in bounded:
                 made.left[node] = f"no range of {value} is known: calibrate it"
                 del made.forms[node]
                 break
