@@ -305,6 +305,9 @@ class _Search:
 
     def _within(self, trial: _Trial, references: References, base: float) -> tuple[_Trial, list[str]]:
         """Round the weights better, then leave nodes float, those first that cost most, until the budget holds."""
+        found = self._graded(trial, base)
+        if self._holds(found):
+            return found, []
         found = self._graded(self._rounded(trial, references), base)
         if self._holds(found):
             return found, []
