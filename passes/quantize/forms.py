@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from planish.ir import DType, Node, Value
+from planish.ir.graph import constant
 from planish.ir.ops.shape import constant_ints
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.placement import Placement
@@ -30,6 +31,7 @@ from planish.passes.quantize.products import (
     norm,
     norm_obstacle,
     product_of_matrices,
+    raw_name,
     weight_obstacle,
 )
 
@@ -127,14 +129,18 @@ def _global_mean_obstacle(node: Node) -> str:
     x = node.operands[0]
     if x is None or x.rank != _IMAGE or axes is None or {axis % _IMAGE for axis in axes} != {2, 3}:
         return "it is no mean over the two axes of an image"
-    return "" if node.get_int("keepdims") else "it drops its axes"
+    return ""
 
 
 def _global_mean(codes: Codes, node: Node) -> Node:
     x = node.operands[0]
     if x is None:
         raise ValueError("a ReduceMean without operand")
-    return codes.add("GlobalAveragePool", (codes.activation(x),))
+    pooled = codes.add("GlobalAveragePool", (codes.activation(x),))
+    if node.get_int("keepdims"):
+        return pooled
+    pooled.result.name = raw_name(node.result.name)
+    return codes.add("Squeeze", (codes.coded(pooled.result, codes.target), constant(np.array([2, 3], np.int64))))
 
 
 def _nearest(node: Node) -> str:

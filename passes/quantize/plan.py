@@ -11,7 +11,7 @@ from typing import NamedTuple
 from planish.ir import Graph, Node, Value
 from planish.passes.quantize.forms import Form, biased_form, form_of
 from planish.passes.quantize.placement import Placement
-from planish.passes.quantize.products import rows_name
+from planish.passes.quantize.products import raw_name
 from planish.passes.quantize.scheme import Parameters, parameters
 
 Range = tuple[float, float]
@@ -261,9 +261,7 @@ def predictions(made: Plan) -> Sequence[Prediction]:
         last = made.made(next((result for result in node.results if result.is_used), node.result))
         quantized = last in made.parameters
         kernel = form.kernel if quantized else form.real
-        names = [last.name, node.result.name]
-        if form.inner is not None:
-            names = [rows_name(node.result.name), *names]
+        names = list(dict.fromkeys((raw_name(node.result.name), last.name, node.result.name)))
         if quantized:
             names = [f"{name}_quantized" for name in names]
         found.append(Prediction((form.inner or node).label, kernel or node.op, tuple(names), form.tied))

@@ -109,6 +109,12 @@ FORMS: dict[str, tuple[Lay, Mapping[str, int]]] = {
         lambda net, x: net.op("Mul", x, net.op("ReduceMean", x, net.ints(-1, -2), keepdims=1)),
         {"QLinearGlobalAveragePool": 1, "QLinearMul": 1},
     ),
+    "the mean over both axes, which are dropped": (
+        lambda net, x: net.op(
+            "Mul", x, net.op("Unsqueeze", net.op("ReduceMean", x, net.ints(3, 2), keepdims=0), net.ints(2, 3))
+        ),
+        {"QLinearGlobalAveragePool": 1, "QLinearMul": 1, "Unsqueeze": 1},
+    ),
     "maximum pooling": (
         lambda net, x: net.op("MaxPool", x, kernel_shape=(3, 3), pads=(1, 1, 1, 1), strides=(2, 2)),
         {"MaxPool": 1},
