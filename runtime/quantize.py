@@ -15,6 +15,7 @@ import numpy as np
 
 from planish import ir, passes
 from planish.ir import Graph, Node
+from planish.ir.emit_file import check_target
 from planish.passes.kernels import kernels_for
 from planish.passes.manager import Stage
 from planish.passes.quantize.calibration import Calibration
@@ -161,6 +162,7 @@ class _Search:
     progress: Progress
 
     def run(self, only: str, exclude: str, seconds: float, cache: Path | None) -> QuantizeResult:
+        check_target(ir.load(self.source), self.result)
         self.progress("optimizing", 0.0)
         optimized = self.folder / "optimized.onnx"
         optimize(self.source, optimized, target=self.target)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from planish.ir import DType, Graph, Node, Value
+from planish.ir.types import Array
 from planish.passes.errors import PipelineError
 from planish.passes.kernels import CONTRIB
 from planish.passes.manager import RulePass
@@ -43,8 +44,8 @@ class _Shared:
     is_table: bool
     """Whether rows are looked up in it, too: 8 bits and a scale for each."""
     codes: Value | None = None
-    scale: Value | None = None
-    zero_point: Value | None = None
+    parameters: dict[str, tuple[Value, Value]] = field(default_factory=dict[str, tuple[Value, Value]])
+    """Scales and zero points, by the form that they are shaped for."""
     packed: tuple[Value | None, ...] = ()
 
 
@@ -56,20 +57,21 @@ class _Weights:
     known: dict[Value, _Shared] = field(default_factory=dict[Value, _Shared])
 
     def product(self, m: Match) -> Value | None:
-        """MatMul(x, w) -> MatMul(x, DequantizeLinear(codes, scales, zero points)), or MatMulNBits; so for Gemm and Conv
+        """MatMul(x, w) -> MatMul(x, (Cast(codes) - Cast(zero points)) * scales), and so for Gemm and Conv
 
-        Blocks of so many rows share a scale; of Conv, each channel.
+        Or with DequantizeLinear, or as MatMulNBits. Blocks of so many rows share a scale; of Conv, each channel.
         """
         weight = stored_weight(m.root)
         found = None if weight is None else self.shared(m, weight)
         if weight is None or found is None:
             return None
-        contrib = self.options.form != "dq" and CONTRIB in m.run.kernels.domains
+        contrib = self.options.form in ("auto", "matmulnbits") and CONTRIB in m.run.kernels.domains
         if contrib and m.root.op == "MatMul" and not found.is_table:
             return self.n_bits(m, found)
         if self.options.form == "matmulnbits":
             return m.decline("the target does not allow MatMulNBits of com.microsoft here: see --allow, or form=auto")
-        real = self.dequantized(m, weight, found)
+        write = self.dequantized if self.options.form == "dq" else self.folded
+        real = write(m, weight, found)
         operands = [real if place == weight.position else o for place, o in enumerate(m.root.operands)]
         return m.add_node(Node(m.root.op, operands, m.root.attributes, 1, m.root.name)).result
 
@@ -83,9 +85,8 @@ class _Weights:
         indices = m.root.operand(1)
         if weight is None or found is None or indices is None:
             return None
-        self.hold(m, weight, found)
-        scales = m.constant(found.found.parameters.scale[:, None], _named(operand_of(m.root, weight), "row_scale"))
-        codes = m.add("Gather", (found.codes, indices), {"axis": 0})
+        table, (scales, _) = self.blocks(m, weight, found)
+        codes = m.add("Gather", (table, indices), {"axis": 0})
         real = m.add("Cast", (codes,), {"to": int(DType.FLOAT)})
         return m.add("Mul", (real, m.add("Gather", (scales, indices), {"axis": 0})))
 
@@ -132,24 +133,53 @@ class _Weights:
         return ""
 
     def dequantized(self, m: Match, weight: StoredWeight, shared: _Shared) -> Value:
-        self.hold(m, weight, shared)
-        scheme = weight.as_stored(shared.found.parameters).scheme
-        # Counted from the end: an axis that is not written, 1, is what opsets without scales by channel take for none.
-        attributes = {"axis": (scheme.axis or 0) - len(weight.shape)} | (
-            {"block_size": scheme.block} if scheme.block else {}
-        )
-        operands = [shared.codes, shared.scale] + ([] if scheme.symmetric else [shared.zero_point])
-        return m.add("DequantizeLinear", operands, attributes)
-
-    def hold(self, m: Match, weight: StoredWeight, shared: _Shared) -> None:
-        """Make the constants, once."""
-        if shared.codes is not None:
-            return
-        operand = operand_of(m.root, weight)
         chosen = weight.as_stored(shared.found.parameters)
-        shared.codes = m.constant(weight.stored(shared.found.codes), _named(operand, "codes"))
-        shared.scale = m.constant(chosen.scale, _named(operand, "scale"))
-        shared.zero_point = m.constant(chosen.zero_point, _named(operand, "zero_point"))
+        scheme = chosen.scheme
+        # Counted from the end: an axis that is not written, 1, is what opsets without scales by channel take for none.
+        attributes = {"axis": (scheme.axis or 0) - len(weight.shape)}
+        attributes |= {"block_size": scheme.block} if scheme.block else {}
+        codes = self.codes(m, weight, shared, weight.stored(shared.found.codes))
+        scale, zero_point = self.parameters(m, weight, shared, "dq", (chosen.scale, chosen.zero_point))
+        return m.add("DequantizeLinear", (codes, scale, *(() if scheme.symmetric else (zero_point,))), attributes)
+
+    def folded(self, m: Match, weight: StoredWeight, shared: _Shared) -> Value:
+        """What DequantizeLinear says, in operators that a runtime works out when it opens the model."""
+        codes, (scale, zero_point) = self.blocks(m, weight, shared)
+        scheme = shared.found.parameters.scheme
+        real = m.add("Cast", (codes,), {"to": int(DType.FLOAT)})
+        if not scheme.symmetric:
+            real = m.add("Sub", (real, m.add("Cast", (zero_point,), {"to": int(DType.FLOAT)})))
+        real = m.add("Mul", (real, scale))
+        if not scheme.block:
+            return real
+        real = m.add("Reshape", (real, _ints(m, *weight.blocked_shape(shared.found))))
+        if weight.rows % scheme.block == 0:
+            return real
+        axis = 1 if weight.channels_first else 0
+        return m.add("Slice", (real, _ints(m, 0), _ints(m, weight.rows), _ints(m, axis)))
+
+    def blocks(self, m: Match, weight: StoredWeight, shared: _Shared) -> tuple[Value, tuple[Value, Value]]:
+        """Codes, scales and zero points that meet by broadcasting."""
+        codes, *parameters = weight.in_blocks(shared.found)
+        held = self.parameters(m, weight, shared, "folded", (parameters[0], parameters[1]))
+        return self.codes(m, weight, shared, codes), held
+
+    def codes(self, m: Match, weight: StoredWeight, shared: _Shared, codes: Array) -> Value:
+        if shared.codes is None:
+            shared.codes = m.constant(codes, _named(operand_of(m.root, weight), "codes"))
+        return shared.codes
+
+    def parameters(
+        self, m: Match, weight: StoredWeight, shared: _Shared, form: str, arrays: tuple[Array, Array]
+    ) -> tuple[Value, Value]:
+        if form not in shared.parameters:
+            operand = operand_of(m.root, weight)
+            scale, zero_point = arrays
+            shared.parameters[form] = (
+                m.constant(scale, _named(operand, "scale")),
+                m.constant(zero_point, _named(operand, "zero_point")),
+            )
+        return shared.parameters[form]
 
     def n_bits(self, m: Match, shared: _Shared) -> Value:
         if not shared.packed:
@@ -165,6 +195,10 @@ class _Weights:
         )
 
 
+def _ints(m: Match, *numbers: int) -> Value:
+    return m.constant(np.array(numbers, np.int64))
+
+
 def _named(operand: Value | None, what: str) -> str:
     return f"{operand.name}_{what}" if operand is not None and operand.name else ""
 
@@ -173,9 +207,10 @@ def _named(operand: Value | None, what: str) -> str:
 class QuantizeWeights(RulePass):
     """Store the weights of MatMul, Gemm and Conv, and tables of embeddings, as codes of few bits with scales.
 
-    The file shrinks; the arithmetic stays in float. ONNX Runtime dequantizes what stands before a Conv in each run,
-    and makes of DequantizeLinear before a MatMul its MatMulNBits, which rounds activations to 8 bits as well; both
-    only while its session.disable_quant_qdq is not set. MatMulNBits of com.microsoft, written where the target allows
+    The file shrinks; the arithmetic stays in float, and in the form `folded` the model runs as fast as before and takes
+    as much memory. In the form `dq` ONNX Runtime dequantizes what stands before a Conv in each run, and makes of
+    DequantizeLinear before a MatMul its MatMulNBits, which rounds activations to 8 bits as well; both only while its
+    session.disable_quant_qdq is not set. MatMulNBits of com.microsoft, written where the target allows
     that domain, rounds none unless `accuracy` is 4. A table of embeddings has 8 bits and a scale for each row.
     """
 
@@ -185,7 +220,9 @@ class QuantizeWeights(RulePass):
     bits: int = 4
     block: int = 32
     """So many rows of a column share a scale: a power of two, from 16 on; 0 for one scale a column."""
-    form: Literal["auto", "dq", "matmulnbits"] = "auto"
+    form: Literal["auto", "folded", "dq", "matmulnbits"] = "auto"
+    """folded: arithmetic that ONNX Runtime works out when it opens the model, and fold-constants would, which must not
+    come behind. auto: matmulnbits where the target allows it, else folded."""
     rounding: Rounding = "nearest"
     """gram: least error at the output, by the Gram matrices of `ranges`; hqq: zero points without data."""
     symmetric: bool = False

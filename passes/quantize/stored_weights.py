@@ -52,6 +52,29 @@ class StoredWeight:
         """Codes [K, N] in the layout of the weight."""
         return np.ascontiguousarray(codes.T if self.channels_first else codes).reshape(self.shape)
 
+    def in_blocks(self, found: Rounded) -> tuple[Array, Floats, Array]:
+        """Codes, scales and zero points that meet by broadcasting: in the layout of the weight, with blocks on an axis
+        of their own, the last one filled up.
+        """
+        codes, (scale, zero_point, scheme) = found.codes, found.parameters
+        if not scheme.block:
+            ones = (1,) * (len(self.shape) - 1)
+            shape = (-1, *ones) if self.channels_first else (*ones, -1)
+            return self.stored(codes), scale.reshape(shape), zero_point.reshape(shape)
+        rows, columns = codes.shape
+        blocks = len(scale)
+        filled = np.zeros((blocks * scheme.block, columns), codes.dtype)
+        filled[:rows] = codes
+        parts = (filled.reshape(blocks, scheme.block, columns), scale[:, None], zero_point[:, None])
+        if self.channels_first:
+            parts = (parts[0].transpose(2, 0, 1), parts[1].transpose(2, 0, 1), parts[2].transpose(2, 0, 1))
+        return np.ascontiguousarray(parts[0]), np.ascontiguousarray(parts[1]), np.ascontiguousarray(parts[2])
+
+    def blocked_shape(self, found: Rounded) -> tuple[int, ...]:
+        """Of the weight with its last block filled up."""
+        rows = len(found.parameters.scale) * found.parameters.scheme.block
+        return (self.shape[0], rows) if self.channels_first else (rows, self.shape[1])
+
     def as_stored(self, found: Parameters) -> Parameters:
         """Parameters of [K, N], for the layout of the weight."""
         scheme = found.scheme

@@ -62,6 +62,8 @@ VARIANTS: Mapping[str, Variant] = {
     "dynamic, smooth, rows, gram": Variant(
         f"quantize-dynamic{{ranges=CAL,smooth=0.7,rows=gelu*,rounding=gram}},{TABLES}"
     ),
+    "weights, 8 bits, folded": Variant("quantize-weights{bits=8,block=0,symmetric=true}"),
+    "weights, 4 bits, folded": Variant("quantize-weights"),
     "weights, 8 bits, DequantizeLinear": Variant("quantize-weights{bits=8,block=0,form=dq}"),
     "weights, 8 bits, MatMulNBits": Variant("quantize-weights{bits=8,block=128}", contrib=True),
     "weights, 4 bits, DequantizeLinear": Variant("quantize-weights{form=dq}"),
