@@ -96,6 +96,34 @@ def _same(codes: Codes, node: Node, places: tuple[int, ...] | None = None) -> No
 _same_first = partial(_same, places=(0,))
 
 
+def _clip(codes: Codes, node: Node) -> Node:
+    """What ends at 0: a table for each code, as that of a LeakyRelu without slope; above, the codes end."""
+    x = node.operands[0]
+    if x is None:
+        raise ValueError(f"a {node.op} without operand")
+    return codes.add("LeakyRelu", (codes.activation(x),), {"alpha": 0.0})
+
+
+CLIPS = ("Relu", "Clip")
+
+
+def starts_at_zero(node: Node) -> bool:
+    """Whether a clip is one from 0."""
+    if node.op == "Relu":
+        return True
+    return bound(node, 1) == 0 and (node.operand(2) is None or (bound(node, 2) or 0) > 0)
+
+
+def bound(node: Node, place: int) -> float | None:
+    """An operand that is one number; None where it is none, or not known."""
+    value = node.operand(place)
+    return None if value is None or value.constant is None else value.constant.uniform()
+
+
+def _clip_obstacle(node: Node) -> str:
+    return "" if starts_at_zero(node) else "it clips elsewhere than at 0"
+
+
 def _hard_sigmoid(codes: Codes, node: Node) -> Node:
     """HardSigmoid(x) = clip(alpha x + beta, 0, 1): the codes of 0 to 1 clip, and alpha is a matter of the scale."""
     x = node.operands[0]
@@ -194,6 +222,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "BatchNormalization": Form("QLinearConv", norm, norm_obstacle),
         "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
+        **dict.fromkeys(CLIPS, Form("QLinearLeakyRelu", _clip, _clip_obstacle)),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
         "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("QLinearConv", mean, mean_obstacle),

@@ -27,6 +27,14 @@ KERNELS = {
         "Flatten": 1,
         "QGemm": 1,
     },
+    "pre-activation": {
+        "QLinearConv": 5,
+        "QLinearAdd": 2,
+        "QLinearLeakyRelu": 2,
+        "QLinearGlobalAveragePool": 1,
+        "Flatten": 1,
+        "QGemm": 1,
+    },
     "inverted residual": {
         "QLinearConv": 11,
         "QLinearSigmoid": 2,
