@@ -97,11 +97,11 @@ _same_first = partial(_same, places=(0,))
 
 
 def _clip(codes: Codes, node: Node) -> Node:
-    """What ends at 0: a table for each code, as that of a LeakyRelu without slope; above, the codes end."""
+    """Nothing is added, and what lies below 0 or beyond the clip has no code: ONNX Runtime has no integer Relu."""
     x = node.operands[0]
     if x is None:
         raise ValueError(f"a {node.op} without operand")
-    return codes.add("LeakyRelu", (codes.activation(x),), {"alpha": 0.0})
+    return codes.add("Add", (codes.activation(x), codes.fixed(0.0)))
 
 
 CLIPS = ("Relu", "Clip")
@@ -222,7 +222,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "BatchNormalization": Form("QLinearConv", norm, norm_obstacle),
         "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
-        **dict.fromkeys(CLIPS, Form("QLinearLeakyRelu", _clip, _clip_obstacle)),
+        **dict.fromkeys(CLIPS, Form("QLinearAdd", _clip, _clip_obstacle)),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
         "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("QLinearConv", mean, mean_obstacle),

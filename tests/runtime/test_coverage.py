@@ -29,8 +29,7 @@ KERNELS = {
     },
     "pre-activation": {
         "QLinearConv": 5,
-        "QLinearAdd": 2,
-        "QLinearLeakyRelu": 2,
+        "QLinearAdd": 4,
         "QLinearGlobalAveragePool": 1,
         "Flatten": 1,
         "QGemm": 1,
