@@ -242,6 +242,21 @@ _FUSED: Mapping[str, Form] = MappingProxyType(
 _BIASED = Form("QGemm", biased_product, biased_product_obstacle, anchor=True, real="QGemm")
 
 
+_WITH_GEMM = ("Elu", "HardSigmoid", "LeakyRelu", "Selu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu")
+_KEEP_FLOAT: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"QGemm": frozenset((*CLIPS, *_WITH_GEMM)), "MatMulIntegerToFloat": frozenset(CLIPS)}
+)
+"""By kernel, the readers that ONNX Runtime takes together with a product before it looks for the kernel."""
+
+
+def gives_real(node: Node, form: Form) -> bool:
+    """Whether the kernel gives real numbers to what reads the result, if that is no codes."""
+    if not form.real or not node.result.has_one_use:
+        return bool(form.real)
+    reshaped = form.inner is not None and node.result.rank != _MATRIX
+    return reshaped or node.result.users[0].op not in _KEEP_FLOAT.get(form.real, ())
+
+
 def form_of(node: Node, placement: Placement) -> Form | None:
     """The form of a node of float32 numbers; None where there is none."""
     if any(result.dtype is not DType.FLOAT for result in node.results if result.is_used or result.index == 0):

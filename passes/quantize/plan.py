@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
-from planish.passes.quantize.forms import CLIPS, Form, biased_form, bound, form_of, starts_at_zero
+from planish.passes.quantize.forms import CLIPS, Form, biased_form, bound, form_of, gives_real, starts_at_zero
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.products import raw_name
 from planish.passes.quantize.scheme import Parameters, parameters
@@ -109,7 +109,7 @@ def _clips(made: Plan, placement: Placement) -> dict[Value, Node]:
         user = value.users[0]
         if user.graph is not node.graph or user.op not in CLIPS or user.operands[0] is not value:
             continue
-        if starts_at_zero(user) and (not form.real or _is_read_as_codes(made, user.result)):
+        if starts_at_zero(user) and (not gives_real(node, form) or _is_read_as_codes(made, user.result)):
             found[value] = user
     return found
 
@@ -117,7 +117,7 @@ def _clips(made: Plan, placement: Placement) -> dict[Value, Node]:
 def _tensors(made: Plan, node: Node, form: Form) -> list[Value]:
     """The activations that a node reads or makes as codes."""
     results = [made.made(result) for result in node.results if result.is_used]
-    if form.real and not any(_is_read_as_codes(made, result) for result in results):
+    if gives_real(node, form) and not any(_is_read_as_codes(made, result) for result in results):
         results = []
     return [*form.reads(node), *results]
 

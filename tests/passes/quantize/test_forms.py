@@ -13,7 +13,6 @@ from planish.ir.types import Array
 from planish.passes.quantize.forms import form_of
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.runtime.session import Session
-from tests.equivalence import PLAIN
 from tests.passes.quantize.statically import ONE_THREAD, Static, quantized
 from tests.passes.quantize.topologies import Net
 
@@ -310,15 +309,34 @@ def test_a_clip_that_shares_its_operand_is_a_sum_with_nothing(name: str, wide: f
         assert np.abs(result - np.clip(2 * feed["x"], low, high)).max() <= 0.06
 
 
-def test_a_relu_behind_a_product_whose_result_stays_real() -> None:
-    """Nothing reads it as codes, so nothing would clip."""
+@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Softmax", "Sin", "Clip"])
+@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)], ids=["matrix", "three axes"])
+def test_what_reads_a_product_in_real_numbers(op: str, shape: tuple[int, ...]) -> None:
+    """Some would make ONNX Runtime keep a Gemm of real numbers: these read what codes stand for."""
     net = Net()
-    net.b.output("y", net.relu(net.dense(net.b.input("x", DType.FLOAT, (3, 8)), (8, 5))))
-    found = quantized(net.b.graph(), [{"x": random.standard_normal((3, 8)).astype(np.float32)}])
-    assert found.ops[-2:] == ["Gemm", "Relu"]
-    (result,) = Session(found.after.SerializeToString(), PLAIN).run({"x": np.full((3, 8), -50, np.float32)})
-    assert isinstance(result, np.ndarray)
-    assert result.min() == 0
+    x = net.b.input("x", DType.FLOAT, shape)
+    product = net.linear(x, (8, 5)) if len(shape) > 2 else net.dense(x, (8, 5))
+    bounds = [net.floats(0), net.floats(1)] if op == "Clip" else []
+    net.b.output("y", net.op("Sin", net.op(op, product, *bounds)))
+    found = quantized(net.b.graph(), [{"x": random.standard_normal(shape).astype(np.float32)} for _ in range(3)])
+    coverage = found.coverage()
+    assert coverage.is_whole, str(coverage)
+    assert coverage.predicted == {"QGemm": 1}
+    fused = len(shape) == 2 and op not in ("Softmax", "Sin")
+    assert coverage.conversions == ({"QuantizeLinear": 1, "DequantizeLinear": 1} if fused else {"QuantizeLinear": 1})
+    assert found.ops.count("Relu") == (op == "Relu" and not fused)
+    assert found.error() < 0.02
+
+
+@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Clip", "Gelu"])
+def test_what_reads_a_product_of_more_axes_in_real_numbers(op: str) -> None:
+    net = Net(20)
+    x = net.op("MatMul", net.b.input("x", DType.FLOAT, (2, 3, 8)), net.normal(8, 5, fan_in=8))
+    net.b.output("y", net.op("Sin", net.op(op, x, *([net.floats(-1), net.floats(1)] if op == "Clip" else []))))
+    found = quantized(net.b.graph(), [{"x": random.standard_normal((2, 3, 8)).astype(np.float32)} for _ in range(3)])
+    coverage = found.coverage()
+    assert coverage.is_whole, str(coverage)
+    assert coverage.predicted == {"QLinearMatMul" if op in ("Relu", "Clip") else "MatMulIntegerToFloat": 1}
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "read elsewhere"])
