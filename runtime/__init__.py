@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from planish.runtime.evaluate import Evaluation, evaluate
     from planish.runtime.inspect import Inspection, inspect
     from planish.runtime.providers import Target
+    from planish.runtime.quantize import QuantizeResult, quantize
     from planish.runtime.session import Session
     from planish.runtime.task import Metric, Outputs, Run, Sample, Samples, Task
 
@@ -33,6 +34,7 @@ __all__ = [
     "Metric",
     "OptimizeResult",
     "Outputs",
+    "QuantizeResult",
     "Run",
     "Sample",
     "Samples",
@@ -48,6 +50,7 @@ __all__ = [
     "evaluate",
     "inspect",
     "optimize",
+    "quantize",
 ]
 
 _HOMES = {
@@ -58,6 +61,7 @@ _HOMES = {
     "Metric": "task",
     "OptimizeResult": "compile",
     "Outputs": "task",
+    "QuantizeResult": "quantize",
     "Run": "task",
     "Sample": "task",
     "Samples": "task",
@@ -73,6 +77,7 @@ _HOMES = {
     "evaluate": "evaluate",
     "inspect": "inspect",
     "optimize": "compile",
+    "quantize": "quantize",
 }
 
 

@@ -100,17 +100,22 @@ class Coverage:
 
 
 def prove(
-    model: str | os.PathLike[str] | bytes, expected: Iterable[Prediction], target: Target | None = None
+    model: str | os.PathLike[str] | bytes,
+    expected: Iterable[Prediction],
+    target: Target | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> Coverage:
     """Let ONNX Runtime optimize a quantized model, and look up what it made of each node that was to work on codes.
 
+    config: entries of a session's configuration. On x86 signed activations become unsigned ones, as on no Arm, unless
+    session.qdqisint8allowed is 1.
     Raises SessionError where it cannot open the model.
     """
     target = target or Target()
     named = replace(target, optimization="extended") if target.optimization in _RENAMING else target
-    makers = {value.name: node for node in _optimized(model, named) for value in node.results if value.name}
+    makers = {value.name: node for node in _optimized(model, named, config) for value in node.results if value.name}
     proofs = tuple([Proof(prediction, _kernel(prediction, makers)) for prediction in expected])
-    final = _optimized(model, target)
+    final = _optimized(model, target, config)
     left = [node for node in final if node.op in _CONVERSIONS]
     activations = [node for node in left if not _is_constant(node.operands[0])]
     return Coverage(
@@ -121,11 +126,13 @@ def prove(
     )
 
 
-def _optimized(model: str | os.PathLike[str] | bytes, target: Target) -> Sequence[Node]:
+def _optimized(
+    model: str | os.PathLike[str] | bytes, target: Target, config: Mapping[str, str] | None
+) -> Sequence[Node]:
     """The nodes that ONNX Runtime runs for a model."""
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         path = Path(folder) / "optimized.onnx"
-        Session(model, target, optimized=path)
+        Session(model, target, config, optimized=path)
         return tuple(ir.load(path).walk())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from planish import ir, passes
 from planish.ir import Graph, Node
+from planish.ir.emit_file import check_target
 from planish.passes.kernels import kernels_for
 from planish.passes.manager import Stage
 from planish.passes.quantize.calibration import Calibration
@@ -161,6 +162,7 @@ class _Search:
     progress: Progress
 
     def run(self, only: str, exclude: str, seconds: float, cache: Path | None) -> QuantizeResult:
+        check_target(ir.load(self.source), self.result)
         self.progress("optimizing", 0.0)
         optimized = self.folder / "optimized.onnx"
         optimize(self.source, optimized, target=self.target)
@@ -305,6 +307,9 @@ class _Search:
 
     def _within(self, trial: _Trial, references: References, base: float) -> tuple[_Trial, list[str]]:
         """Round the weights better, then leave nodes float, those first that cost most, until the budget holds."""
+        found = self._graded(trial, base)
+        if self._holds(found):
+            return found, []
         found = self._graded(self._rounded(trial, references), base)
         if self._holds(found):
             return found, []

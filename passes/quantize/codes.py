@@ -111,7 +111,7 @@ class Codes:
         """Rows of `columns` numbers with the leading axes of x again."""
         leading = (x.shape or ())[:-1]
         unknown = [dim for dim in leading if not isinstance(dim, int)]
-        if len(unknown) <= 1:
+        if len(unknown) <= 1 and 0 not in leading:  # which would mean "as it was"
             extents = [*(dim if isinstance(dim, int) else -1 for dim in leading), columns]
             return self.add("Reshape", (made, constant(np.array(extents, np.int64))))
         return self.add("Reshape", (made, self._shape(x, (*leading, columns))), {"allowzero": 1})

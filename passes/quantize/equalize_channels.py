@@ -54,13 +54,12 @@ class EqualizeChannels(Pass):
                 continue
             maker = value.producer
             sources = merge_origins((maker, reader))
-            scaled = _scaled_maker(maker, 1 / factors)
-            if not (_is_finite(scaled) and _is_finite(_scaled_reader(reader, factors))):
+            scaled, read = _scaled_maker(maker, 1 / factors), _scaled_reader(reader, factors)
+            if not (_is_finite(scaled) and _is_finite(read)):
                 run.note(f"{maker.label}: its weights, scaled, would not be finite")
                 continue
-            _replace(maker, scaled)
-            read = _scaled_reader(reader, factors)  # of what is read now
             _replace(reader, read)
+            _replace(maker, scaled)
             for result in (scaled.result, *([] if relu is None else [relu.result])):
                 result.name = f"{result.name}_equalized" if result.name else ""
             run.log.extend((scaled, read))

@@ -25,6 +25,8 @@ from planish.passes.quantize.products import (
     gemm_obstacle,
     matmul,
     matmul_obstacle,
+    mean,
+    mean_obstacle,
     norm,
     norm_obstacle,
     product_of_matrices,
@@ -151,7 +153,11 @@ def _one_result(node: Node) -> str:
     return "its other results are read" if any(result.is_used for result in node.results[1:]) else ""
 
 
-_PASSED = Form("", _same_first, tied=True)
+def _all_results(node: Node) -> str:
+    return "" if all(result.is_used for result in node.results) else "a part of it is not read"
+
+
+_PASSED = Form("", _same_first, _all_results, tied=True)
 """What moves codes about works on whatever type they have."""
 _MOVES: Mapping[str, Form] = MappingProxyType(
     {
@@ -184,7 +190,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
         "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
-        "AveragePool": Form("QLinearAveragePool", _same, _image),
+        "AveragePool": Form("QLinearConv", mean, mean_obstacle),
         "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
         "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
     }
@@ -192,7 +198,6 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
 _FUSED: Mapping[str, Form] = MappingProxyType(
     {
         **{name: replace(form, kernel=name, real=name) for name, form in _PRODUCTS.items()},
-        "Add": Form("Add", _same, _operands_obstacle, activations=None),
         "Concat": Form("Concat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("AveragePool", _same, _image),
         "GlobalAveragePool": Form("GlobalAveragePool", _same, _image),
@@ -210,6 +215,8 @@ def form_of(node: Node, placement: Placement) -> Form | None:
         return _OF_MATRICES
     if placement.elementwise:
         return _PRODUCTS.get(node.op) or _ELEMENTWISE.get(node.op) or _MOVES.get(node.op)
+    if node.op == "Add":
+        return None if placement.residuals_quantized else _fused_sum(node)
     return _FUSED.get(node.op) or _MOVES.get(node.op)
 
 
@@ -222,12 +229,12 @@ def biased_form(node: Node, placement: Placement) -> Form | None:
     return None if biased_product_obstacle(node) else replace(_BIASED, inner=product)
 
 
-def fused_sum(node: Node, form: Form) -> Form:
+def _fused_sum(node: Node) -> Form | None:
     """The form of a sum that the runtime fuses with one of the convolutions that it adds: only the other is codes."""
     for place, operand in enumerate(node.operands):
-        if node.op != "Add" or operand is None or operand.producer is None:
+        if operand is None or operand.producer is None or not operand.has_one_use:
             continue
-        if operand.producer.op == "Conv" and operand.has_one_use:
+        if operand.producer.op == "Conv":
             other = (1 - place,)
-            return replace(form, write=partial(_same, places=other), activations=other)
-    return form
+            return Form("Add", partial(_same, places=other), _operands_obstacle, activations=other, real="Add")
+    return None

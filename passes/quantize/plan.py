@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
-from planish.passes.quantize.forms import Form, biased_form, form_of, fused_sum
+from planish.passes.quantize.forms import Form, biased_form, form_of
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.products import rows_name
 from planish.passes.quantize.scheme import Parameters, parameters
@@ -70,8 +70,6 @@ def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[S
         form = form_of(node, placement)
         if form is None or (form.reads(node) == () and not form.anchor):
             continue
-        if not placement.residuals_quantized:
-            form = fused_sum(node, form)
         biased = biased_form(node, placement)
         if biased is not None and biased.inner is not None:
             form = biased
@@ -136,8 +134,9 @@ def _tensors(made: Plan, node: Node, form: Form) -> list[Value]:
     return [*form.reads(node), *results]
 
 
-def _is_read_as_codes(made: Plan, value: Value) -> bool:
-    return any(user in made.forms and value in made.forms[user].reads(user) for user in _readers(value))
+def _is_read_as_codes(made: Plan, value: Value, besides: Node | None = None) -> bool:
+    readers = (user for user in _readers(value) if user is not besides and user in made.forms)
+    return any(value in made.forms[user].reads(user) for user in readers)
 
 
 def _readers(value: Value) -> Iterator[Node]:
@@ -150,9 +149,10 @@ def _readers(value: Value) -> Iterator[Node]:
 
 def _drop_without_range(made: Plan, placement: Placement, ranges: Ranges) -> None:
     made.clips = _clips(made, placement)
+    bounded = {node.result for node, form in made.forms.items() if form.bounds}
     for node, form in list(made.forms.items()):
         for value in _tensors(made, node, form):
-            if ranges(value) is None and not (form.bounds and value is node.result):
+            if ranges(value) is None and value not in bounded:
                 made.left[node] = f"no range of {value} is known: calibrate it"
                 del made.forms[node]
                 break
@@ -171,7 +171,10 @@ def _drop_islands(made: Plan, placement: Placement) -> None:
 
 
 def _joins(made: Plan, node: Node, form: Form) -> bool:
-    fed = any(made.on_codes(value) for value in form.reads(node))
+    reads = form.reads(node)
+    fed = any(made.on_codes(value) for value in reads)
+    if form.real:  # it gives real numbers, and reads codes where there are some
+        return fed or any(_is_read_as_codes(made, value, besides=node) for value in reads)
     return fed and any(_is_read_as_codes(made, made.made(result)) for result in node.results)
 
 

@@ -37,9 +37,8 @@ KERNELS = {
         "QGemm": 1,
     },
     "dense concat": {
-        "QLinearConv": 5,
+        "QLinearConv": 6,
         "QLinearConcat": 3,
-        "QLinearAveragePool": 1,
         "QLinearGlobalAveragePool": 1,
         "Flatten": 1,
         "QGemm": 1,

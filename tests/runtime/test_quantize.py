@@ -6,6 +6,7 @@ Times are made up here, so that no test depends on the machine.
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from planish.ir import DType
 from planish.ir.build import Builder
 from planish.models import tasks, zoo
 from planish.passes.errors import CalibrationError
-from planish.runtime import quantize as module
 from planish.runtime.benchmark import benchmark
 from planish.runtime.latency import LatencyReport
 from planish.runtime.providers import Target
@@ -66,7 +66,7 @@ def speed(monkeypatch: pytest.MonkeyPatch, measured: LatencyReport) -> list[floa
     def made_up(*_: object, **__: object) -> LatencyReport:
         return replace(measured, ratio=told[-1], low=told[-1], high=told[-1])
 
-    monkeypatch.setattr(module, "benchmark", made_up)
+    monkeypatch.setattr(import_module("planish.runtime.quantize"), "benchmark", made_up)
     return told
 
 

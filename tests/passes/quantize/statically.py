@@ -43,8 +43,10 @@ class Static:
     def text(self) -> str:
         return text(self.graph)
 
-    def coverage(self) -> Coverage:
-        return prove(self.after.SerializeToString(), self.expected, ONE_THREAD)
+    def coverage(self, **config: str) -> Coverage:
+        """`config`: entries of the session's, without their prefix `session.`."""
+        entries = {f"session.{key}": value for key, value in config.items()}
+        return prove(self.after.SerializeToString(), self.expected, ONE_THREAD, entries)
 
     def error(self) -> float:
         """Relative to the float model's results, in the Euclidean norm, with the kernels that the runtime makes."""

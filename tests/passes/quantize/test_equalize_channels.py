@@ -1,90 +1,192 @@
-"""Channels are stretched where a depthwise convolution takes it back: the same numbers, and every channel as wide."""
+"""equalize-channels: the same numbers, by channels that reach equally far, once, and only where a scale is free."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from planish import ir, passes
-from planish.ir import DType, Graph
-from planish.ir.build import Builder
-from planish.passes.quantize.calibration import Calibration, TensorStatistics
-from planish.passes.quantize.codes import floats
+from planish import ir, passes, runtime
+from planish.ir import DType, Graph, Value
+from planish.ir.text import text
+from planish.ir.types import Array
+from planish.passes import PassRecord
+from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.equalize_channels import EqualizeChannels
 from planish.runtime.session import Session
+from tests.equivalence import PLAIN
+from tests.passes.quantize.statically import quantized
+from tests.passes.quantize.topologies import Net
 
-REACH = np.array([8.0, 2.0, 0.0, 0.001])
-
-
-def net(*, norm: bool = True, relu: bool = False, group: int = 4, twice: bool = False, huge: bool = False) -> Graph:
-    """m, a scale and shift or a pointwise convolution of x, perhaps with a Relu, before a convolution of 3 x 3."""
-    rng = np.random.default_rng(0)
-    b = Builder("net", opset=17)
-    x = b.input("x", DType.FLOAT, ("n", 4, 5, 6))
-    if norm:
-        parts = [b.initializer(name, rng.uniform(0.5, 2, 4).astype(np.float32)) for name in ("s", "t", "u", "v")]
-        m = b.node("BatchNormalization", (x, *parts), result="m")
-    else:
-        weight = b.initializer("p", rng.standard_normal((4, 4, 1, 1)).astype(np.float32))
-        m = b.node("Conv", (x, weight, b.initializer("q", np.ones(4, np.float32))), result="m")
-    r = b.node("Relu", (m,), result="r") if relu else m
-    shape = (4, 4 // group, 3, 3)
-    w = np.full(shape, 3e38, np.float32) if huge else rng.standard_normal(shape).astype(np.float32)
-    b.output("y", b.node("Conv", (r, b.initializer("w", w)), {"group": group, "pads": (1, 1, 1, 1)}, result="c"))
-    if twice:
-        b.output("z", b.node("Neg", (m,)))
-    return b.graph()
+CHANNELS = 6
+SPREAD = np.array([1, 0.5, 0.1, 0.02, 0.001, 0])
+"""How far each channel reaches; the last is always 0."""
+FEEDS: list[dict[str, Array]] = [
+    {"x": np.random.default_rng(seed).standard_normal((2, 3, 6, 6)).astype(np.float32)} for seed in range(3)
+]
 
 
-def seen(name: str, reach: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = REACH) -> Calibration:
-    return Calibration({name: TensorStatistics(min=-8.0, max=8.0, channels={1: reach})})
+def depthwise(net: Net, x: Value) -> Value:
+    return net.conv(x, CHANNELS, group=CHANNELS)
 
 
-def results(graph: Graph) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    x = np.random.default_rng(1).standard_normal((2, 4, 5, 6)).astype(np.float32)
-    return np.asarray(Session(ir.emit(graph).SerializeToString()).run({"x": x})[0])
+def made_by_conv(net: Net, x: Value, *, bias: bool = True) -> Value:
+    w = net.random.standard_normal((CHANNELS, 3, 1, 1)) * SPREAD.reshape(-1, 1, 1, 1)
+    return net.op("Conv", x, net.floats(w), *([net.floats(SPREAD * 0.3)] if bias else []))
 
 
-@pytest.mark.parametrize("norm", [True, False])
-@pytest.mark.parametrize("relu", [True, False])
-def test_the_numbers_stay_and_the_channels_are_as_wide(norm: bool, relu: bool) -> None:
-    graph, name = net(norm=norm, relu=relu), "r" if relu else "m"
+def made_by_norm(net: Net, x: Value) -> Value:
+    wide = net.conv(x, CHANNELS)
+    mean, variance = net.floats(np.full(CHANNELS, 0.2)), net.floats(np.full(CHANNELS, 2.0))
+    return net.op("BatchNormalization", wide, net.floats(SPREAD), net.floats(SPREAD * 0.1), mean, variance)
+
+
+MAKERS: dict[str, Callable[[Net, Value], Value]] = {
+    "Conv": made_by_conv,
+    "Conv without bias": lambda net, x: made_by_conv(net, x, bias=False),
+    "Conv and Relu": lambda net, x: net.relu(made_by_conv(net, x)),
+    "BatchNormalization": made_by_norm,
+    "BatchNormalization and Relu": lambda net, x: net.relu(made_by_norm(net, x)),
+}
+
+
+def laid(make: Callable[[Net, Value], Value], read: Callable[[Net, Value], Value] = depthwise) -> Graph:
+    net = Net()
+    net.b.output("y", read(net, make(net, net.b.input("x", DType.FLOAT, (2, 3, 6, 6)))))
+    return ir.load(ir.emit(net.b.graph()))
+
+
+def equalized(graph: Graph) -> tuple[PassRecord, Calibration]:
+    seen = runtime.calibrate(graph, FEEDS, target=PLAIN)
+    (record,) = passes.run(graph, (EqualizeChannels(ranges=seen),))
+    return record, seen
+
+
+def results(graph: Graph) -> NDArray[np.float64]:
+    opened = Session(ir.emit(graph).SerializeToString(), PLAIN)
+    return np.stack([np.asarray(opened.run(feed)[0], np.float64) for feed in FEEDS])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_numbers_stay_and_the_channels_reach_equally_far(name: str) -> None:
+    graph = laid(MAKERS[name])
     before = results(graph)
-    records = passes.run(graph, (EqualizeChannels(ranges=seen(name)),))
-    assert [rewrite.rule for rewrite in records[0].rewrites] == ["equalize"]
-    assert np.allclose(results(graph), before, rtol=1e-4, atol=1e-5)
-    maker = graph.nodes[0]
-    assert maker.result.name == "m_equalized"
-    weights = [node.operands[1] for node in (maker, net(norm=norm).nodes[0])]
-    scaled, plain = [floats(value).reshape(4, -1) for value in weights if value is not None]
-    factors = (scaled / plain)[:, 0]
-    assert np.allclose(factors, [1, 4, 1, 64])  # as wide as the widest, nothing where nothing is, and 64 at most
+    record, seen = equalized(graph)
+    assert [rewrite.rule for rewrite in record.rewrites] == ["equalize"]
+    assert len(record.rewrites[0].sources) == 2
+    np.testing.assert_allclose(results(graph), before, rtol=1e-5, atol=1e-6)
+    (read,) = (node.operands[0] for node in graph.nodes if node.op == "Conv" and node.get_int("group") == CHANNELS)
+    assert read is not None
+    assert read.name.endswith("_equalized")
+    again = runtime.calibrate(graph, FEEDS, target=PLAIN).of(read)
+    assert again is not None
+    reach = again.channels[1]
+    assert seen.of(read) is None  # what was seen of it goes by another name
+    np.testing.assert_allclose(reach[:4], reach[0], rtol=1e-4)
+    assert reach[4] < reach[0]  # stretched by 64 and no further
+    assert reach[5] == 0
 
 
-def test_a_second_run_changes_nothing() -> None:
-    graph = net()
-    calibration = seen("m")
-    passes.run(graph, (EqualizeChannels(ranges=calibration),))
-    assert not passes.run(graph, (EqualizeChannels(ranges=calibration),))[0].rewrites
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_second_run_changes_nothing(name: str) -> None:
+    graph = laid(MAKERS[name])
+    _, seen = equalized(graph)
+    once = text(graph)
+    assert not passes.run(graph, (EqualizeChannels(ranges=seen),))[0].rewrites
+    assert text(graph) == once
 
 
-@pytest.mark.parametrize(
-    ("graph", "calibration"),
-    [
-        (net(), None),
-        (net(), seen("other")),
-        (net(), seen("m", np.full(4, 3.0))),
-        (net(), seen("m", np.zeros(4))),
-        (net(), seen("m", np.ones(3))),
-        (net(group=1), seen("m")),
-        (net(group=2), seen("m")),
-        (net(twice=True), seen("m")),
-    ],
-    ids=["no ranges", "unknown", "even", "all zero", "other extent", "dense", "grouped", "read elsewhere"],
-)
-def test_what_is_left_alone(graph: Graph, calibration: Calibration | None) -> None:
-    assert not passes.run(graph, (EqualizeChannels(ranges=calibration),))[0].rewrites
+def test_codes_of_equalized_channels_are_closer() -> None:
+    def lay(net: Net, x: Value) -> Value:
+        """Filters that give every channel the same say again."""
+        w = net.random.standard_normal((CHANNELS, 1, 3, 3)) / np.maximum(SPREAD, 0.02).reshape(-1, 1, 1, 1)
+        return net.op("Conv", x, net.floats(w), group=CHANNELS)
+
+    plain = laid(MAKERS["Conv and Relu"], lay)
+    better = laid(MAKERS["Conv and Relu"], lay)
+    equalized(better)
+    assert quantized(better, FEEDS).error() < 0.5 * quantized(plain, FEEDS).error()
 
 
-def test_strict_runs_round_nothing_anew() -> None:
-    assert not passes.run(net(), (EqualizeChannels(ranges=seen("m")),), fp="strict")[0].rewrites
+LEFT: dict[str, tuple[Callable[[Net, Value], Value], Callable[[Net, Value], Value]]] = {
+    "another activation between": (lambda net, x: net.relu6(made_by_conv(net, x)), depthwise),
+    "filters over all channels": (made_by_conv, lambda net, x: net.conv(x, 4)),
+    "filters over pairs of channels": (made_by_conv, lambda net, x: net.conv(x, CHANNELS, group=3)),
+    "two filters a channel": (made_by_conv, lambda net, x: net.conv(x, 2 * CHANNELS, group=CHANNELS)),
+    "another reader": (made_by_conv, lambda net, x: net.op("Add", depthwise(net, x), x)),
+    "made by a sum": (lambda net, x: net.op("Add", made_by_conv(net, x), made_by_conv(net, x)), depthwise),
+    "channels alike": (lambda net, x: net.op("Conv", x, net.floats(np.ones((CHANNELS, 3, 1, 1)))), depthwise),
+    "channels of zeros": (lambda net, x: net.op("Conv", x, net.floats(np.zeros((CHANNELS, 3, 1, 1)))), depthwise),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left(name: str) -> None:
+    graph = laid(*LEFT[name])
+    before = text(graph)
+    record, _ = equalized(graph)
+    assert not record.rewrites
+    assert text(graph) == before
+
+
+def test_a_graph_output_keeps_its_numbers() -> None:
+    net = Net()
+    wide = made_by_conv(net, net.b.input("x", DType.FLOAT, (2, 3, 6, 6)))
+    net.b.output("w", wide)
+    net.b.output("y", depthwise(net, wide))
+    assert not equalized(ir.load(ir.emit(net.b.graph())))[0].rewrites
+
+
+@pytest.mark.parametrize("ranges", [None, Calibration({})], ids=["none", "empty"])
+def test_without_statistics(ranges: Calibration | None) -> None:
+    assert not passes.run(laid(made_by_conv), (EqualizeChannels(ranges=ranges),))[0].rewrites
+
+
+def test_statistics_of_another_model() -> None:
+    """The tensor has the same name there, and more channels."""
+    graph = laid(made_by_conv)
+    seen = runtime.calibrate(graph, FEEDS, target=PLAIN)
+    (name,) = (node.result.name for node in graph.nodes if node.get_int("group") == 1)
+    stale = replace(seen.tensors[name], channels={1: np.arange(1.0, 9.0)})
+    seen = replace(seen, tensors={**seen.tensors, name: stale})
+    assert not passes.run(graph, (EqualizeChannels(ranges=seen),))[0].rewrites
+
+
+def test_a_weight_that_others_read_is_copied() -> None:
+    net = Net()
+    w, x = (
+        net.floats(np.ones((CHANNELS, 3, 1, 1)) * SPREAD.reshape(-1, 1, 1, 1)),
+        net.b.input("x", DType.FLOAT, (2, 3, 6, 6)),
+    )
+    net.b.output("y", depthwise(net, net.op("Conv", x, w)))
+    net.b.output("z", net.op("Sin", w))
+    graph = ir.load(ir.emit(net.b.graph()))
+    old = Session(ir.emit(graph).SerializeToString(), PLAIN).run(FEEDS[0])
+    assert len(equalized(graph)[0].rewrites) == 1
+    new = Session(ir.emit(graph).SerializeToString(), PLAIN).run(FEEDS[0])
+    for found, expected in zip(new, old, strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_would_overflow_are_left() -> None:
+    def make(net: Net, x: Value) -> Value:
+        w = np.full((CHANNELS, 3, 1, 1), 1e-3)
+        w[1] = 3e38  # of inputs that are 0, so that the channel reaches half as far as the first
+        return net.op("Conv", net.op("Mul", x, net.floats(np.zeros((3, 1, 1)))), net.floats(w), net.floats(SPREAD))
+
+    graph = laid(make)
+    record, _ = equalized(graph)
+    assert not record.rewrites
+    assert record.notes == ["conv2: its weights, scaled, would not be finite"]
+
+
+def test_limits_and_strict_runs() -> None:
+    graph = laid(made_by_conv)
+    seen = runtime.calibrate(graph, FEEDS, target=PLAIN)
+    before = text(graph)
+    assert not passes.run(graph, (EqualizeChannels(ranges=seen),), limit=0)[0].rewrites
+    assert not passes.run(graph, (EqualizeChannels(ranges=seen),), fp="strict")[0].rewrites
+    assert text(graph) == before
