@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from planish.ir import DType, Node, Value
+from planish.ir.graph import constant
 from planish.ir.ops.shape import constant_ints
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.placement import Placement
@@ -30,6 +31,7 @@ from planish.passes.quantize.products import (
     norm,
     norm_obstacle,
     product_of_matrices,
+    raw_name,
     weight_obstacle,
 )
 
@@ -94,6 +96,34 @@ def _same(codes: Codes, node: Node, places: tuple[int, ...] | None = None) -> No
 _same_first = partial(_same, places=(0,))
 
 
+def _clip(codes: Codes, node: Node) -> Node:
+    """Nothing is added, and what lies below 0 or beyond the clip has no code: ONNX Runtime has no integer Relu."""
+    x = node.operands[0]
+    if x is None:
+        raise ValueError(f"a {node.op} without operand")
+    return codes.add("Add", (codes.activation(x), codes.fixed(0.0)))
+
+
+CLIPS = ("Relu", "Clip")
+
+
+def starts_at_zero(node: Node) -> bool:
+    """Whether a clip is one from 0."""
+    if node.op == "Relu":
+        return True
+    return bound(node, 1) == 0 and (node.operand(2) is None or (bound(node, 2) or 0) > 0)
+
+
+def bound(node: Node, place: int) -> float | None:
+    """An operand that is one number; None where it is none, or not known."""
+    value = node.operand(place)
+    return None if value is None or value.constant is None else value.constant.uniform()
+
+
+def _clip_obstacle(node: Node) -> str:
+    return "" if starts_at_zero(node) else "it clips elsewhere than at 0"
+
+
 def _hard_sigmoid(codes: Codes, node: Node) -> Node:
     """HardSigmoid(x) = clip(alpha x + beta, 0, 1): the codes of 0 to 1 clip, and alpha is a matter of the scale."""
     x = node.operands[0]
@@ -127,14 +157,18 @@ def _global_mean_obstacle(node: Node) -> str:
     x = node.operands[0]
     if x is None or x.rank != _IMAGE or axes is None or {axis % _IMAGE for axis in axes} != {2, 3}:
         return "it is no mean over the two axes of an image"
-    return "" if node.get_int("keepdims") else "it drops its axes"
+    return ""
 
 
 def _global_mean(codes: Codes, node: Node) -> Node:
     x = node.operands[0]
     if x is None:
         raise ValueError("a ReduceMean without operand")
-    return codes.add("GlobalAveragePool", (codes.activation(x),))
+    pooled = codes.add("GlobalAveragePool", (codes.activation(x),))
+    if node.get_int("keepdims"):
+        return pooled
+    pooled.result.name = raw_name(node.result.name)
+    return codes.add("Squeeze", (codes.coded(pooled.result, codes.target), constant(np.array([2, 3], np.int64))))
 
 
 def _nearest(node: Node) -> str:
@@ -188,6 +222,7 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "BatchNormalization": Form("QLinearConv", norm, norm_obstacle),
         "Sigmoid": Form("QLinearSigmoid", _same, bounds=(0.0, 1.0)),
         "LeakyRelu": Form("QLinearLeakyRelu", _same),
+        **dict.fromkeys(CLIPS, Form("QLinearAdd", _clip, _clip_obstacle)),
         "HardSigmoid": Form("QLinearAdd", _hard_sigmoid, _hard_sigmoid_obstacle, bounds=(0.0, 1.0)),
         "Concat": Form("QLinearConcat", _same, _operands_obstacle, activations=None),
         "AveragePool": Form("QLinearConv", mean, mean_obstacle),

@@ -9,9 +9,9 @@ from functools import cache
 from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
-from planish.passes.quantize.forms import Form, biased_form, form_of
+from planish.passes.quantize.forms import CLIPS, Form, biased_form, bound, form_of, starts_at_zero
 from planish.passes.quantize.placement import Placement
-from planish.passes.quantize.products import rows_name
+from planish.passes.quantize.products import raw_name
 from planish.passes.quantize.scheme import Parameters, parameters
 
 Range = tuple[float, float]
@@ -52,10 +52,9 @@ class Plan:
         producer = value.producer
         if producer is None:
             return False
-        return producer in self.forms or (producer.op in _CLIPS and producer.operands[0] in self.clips)
+        return producer in self.forms or (producer.op in CLIPS and producer.operands[0] in self.clips)
 
 
-_CLIPS = ("Relu", "Clip")
 ISLAND = "it stands between no two nodes that work on codes"
 
 
@@ -108,22 +107,11 @@ def _clips(made: Plan, placement: Placement) -> dict[Value, Node]:
         if form.tied or form.bounds or not value.has_one_use:
             continue
         user = value.users[0]
-        if user.graph is not node.graph or user.op not in _CLIPS or user.operands[0] is not value:
+        if user.graph is not node.graph or user.op not in CLIPS or user.operands[0] is not value:
             continue
-        if _starts_at_zero(user) and (not form.real or _is_read_as_codes(made, user.result)):
+        if starts_at_zero(user) and (not form.real or _is_read_as_codes(made, user.result)):
             found[value] = user
     return found
-
-
-def _starts_at_zero(node: Node) -> bool:
-    if node.op == "Relu":
-        return True
-    return _bound(node, 1) == 0 and (node.operand(2) is None or (_bound(node, 2) or 0) > 0)
-
-
-def _bound(node: Node, place: int) -> float | None:
-    value = node.operand(place)
-    return None if value is None or value.constant is None else value.constant.uniform()
 
 
 def _tensors(made: Plan, node: Node, form: Form) -> list[Value]:
@@ -149,6 +137,8 @@ def _readers(value: Value) -> Iterator[Node]:
 
 def _drop_without_range(made: Plan, placement: Placement, ranges: Ranges) -> None:
     made.clips = _clips(made, placement)
+    for clip in made.clips.values():
+        made.forms.pop(clip, None)
     bounded = {node.result for node, form in made.forms.items() if form.bounds}
     for node, form in list(made.forms.items()):
         for value in _tensors(made, node, form):
@@ -189,7 +179,7 @@ def _parameters(made: Plan, placement: Placement, ranges: Ranges) -> dict[Value,
             for value in tensors[1:]:
                 groups.join(tensors[0], value)
     bounds = {node.result: form.bounds for node, form in made.forms.items() if form.bounds}
-    clips = {clip.result: clip for clip in made.clips.values()}
+    clips = {clip.result: clip for clip in (*made.clips.values(), *made.forms) if clip.op in CLIPS}
     found: dict[Value, Parameters] = {}
     for members in groups.members():
         low, high = _span(members, ranges, bounds, clips)
@@ -212,7 +202,7 @@ def _span(
     if len(members) == 1:
         low = max(low, _gate_floor(members[0]))
     for clip in (clips[value] for value in members if value in clips):
-        low, upper = 0.0, _bound(clip, 2)
+        low, upper = 0.0, bound(clip, 2)
         if upper is not None:
             high = min(high, upper) if high > 0 else upper
     return low, max(low, high)
@@ -261,9 +251,7 @@ def predictions(made: Plan) -> Sequence[Prediction]:
         last = made.made(next((result for result in node.results if result.is_used), node.result))
         quantized = last in made.parameters
         kernel = form.kernel if quantized else form.real
-        names = [last.name, node.result.name]
-        if form.inner is not None:
-            names = [rows_name(node.result.name), *names]
+        names = list(dict.fromkeys((raw_name(node.result.name), last.name, node.result.name)))
         if quantized:
             names = [f"{name}_quantized" for name in names]
         found.append(Prediction((form.inner or node).label, kernel or node.op, tuple(names), form.tied))

@@ -152,13 +152,13 @@ def biased_product(codes: Codes, node: Node) -> Node:
         return _gemm(codes, codes.activation(x), x, weight, shift)
     width, columns = weight[0].shape
     made = _gemm(codes, codes.rows(x, width), x, weight, shift).result
-    made.name = rows_name(node.result.name)
+    made.name = raw_name(node.result.name)
     return codes.unflattened(codes.coded(made, codes.target), x, columns)
 
 
-def rows_name(name: str) -> str:
-    """What the rows of a tensor are called."""
-    return f"{name}_rows" if name else ""
+def raw_name(name: str) -> str:
+    """What a kernel gives is called where a tensor of that name has other axes."""
+    return f"{name}_raw" if name else ""
 
 
 # Scale and shift of channels: a convolution of each with one number

@@ -27,6 +27,13 @@ KERNELS = {
         "Flatten": 1,
         "QGemm": 1,
     },
+    "pre-activation": {
+        "QLinearConv": 5,
+        "QLinearAdd": 4,
+        "QLinearGlobalAveragePool": 1,
+        "Flatten": 1,
+        "QGemm": 1,
+    },
     "inverted residual": {
         "QLinearConv": 11,
         "QLinearSigmoid": 2,

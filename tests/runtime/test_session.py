@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from planish import ir
 from planish.runtime import providers
 from planish.runtime.errors import SessionError
 from planish.runtime.providers import Array, OnnxRuntime, Target
@@ -37,6 +38,20 @@ def test_a_path_and_bytes_run_alike(tmp_path: Path) -> None:
         session = Session(source, Target(threads=1))
         np.testing.assert_array_equal(tensors(session, {"x": X})[0], X * [1, 2] + [1, 2])
         assert session.creation_seconds > 0
+
+
+def test_the_model_as_it_runs_is_written(tmp_path: Path) -> None:
+    """Both nodes become one, and what is written runs alike."""
+    chain = model("g (float[n, 2] x) => (float[n, 2] y) { m = Identity(x)  y = Relu(m) }")
+    Session(chain, Target(threads=1), optimized=tmp_path / "run.onnx")
+    assert [node.op for node in ir.load(tmp_path / "run.onnx").nodes] == ["Relu"]
+    written = Session(tmp_path / "run.onnx", Target(threads=1))
+    np.testing.assert_array_equal(tensors(written, {"x": -X})[0], np.zeros_like(X))
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SessionError, match="cannot open the model given as bytes"):
+        Session(AFFINE, Target(threads=1), optimized=tmp_path / "nowhere" / "run.onnx")
 
 
 def test_arguments_are_typed() -> None:

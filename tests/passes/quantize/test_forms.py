@@ -109,6 +109,12 @@ FORMS: dict[str, tuple[Lay, Mapping[str, int]]] = {
         lambda net, x: net.op("Mul", x, net.op("ReduceMean", x, net.ints(-1, -2), keepdims=1)),
         {"QLinearGlobalAveragePool": 1, "QLinearMul": 1},
     ),
+    "the mean over both axes, which are dropped": (
+        lambda net, x: net.op(
+            "Mul", x, net.op("Unsqueeze", net.op("ReduceMean", x, net.ints(3, 2), keepdims=0), net.ints(2, 3))
+        ),
+        {"QLinearGlobalAveragePool": 1, "QLinearMul": 1, "Unsqueeze": 1},
+    ),
     "maximum pooling": (
         lambda net, x: net.op("MaxPool", x, kernel_shape=(3, 3), pads=(1, 1, 1, 1), strides=(2, 2)),
         {"MaxPool": 1},
@@ -279,10 +285,29 @@ def test_a_clip_of_zeros_only_still_clips() -> None:
     assert (result <= 6.000001).all()
 
 
-def test_a_relu_that_shares_its_operand_stays() -> None:
-    found = between(lambda net, x: net.op("Add", net.relu(x), x))
-    assert "Relu" in found.ops
-    assert found.error() < 0.04
+@pytest.mark.parametrize("name", ["relu", "relu6", "from 0 to a little", "from 0 to where it never got"])
+@pytest.mark.parametrize("wide", [0.5, 100.0])
+def test_a_clip_that_shares_its_operand_is_a_sum_with_nothing(name: str, wide: float) -> None:
+    """It cannot vanish, since what it reads is read below 0 as well."""
+    lay, _, low, high = CLIPS[name]
+
+    net = Net()
+    x = net.op("Conv", net.b.input("x", DType.FLOAT, (1, 2, 4, 4)), net.floats(2 * np.eye(2).reshape(2, 2, 1, 1)))
+    net.b.output("w", net.conv(x, 2))
+    clipped = lay(net, x)
+    net.b.output("z", net.conv(clipped, 2))
+    net.b.output("y", clipped)
+    array = random.standard_normal((1, 2, 4, 4)).astype(np.float32)
+    found = quantized(net.b.graph(), [{"x": array}])
+    coverage = found.coverage()
+    assert coverage.is_whole, str(coverage)
+    assert coverage.predicted == {"QLinearConv": 3, "QLinearAdd": 1}
+    feed = {"x": array * np.float32(wide)}
+    result = np.asarray(Session(found.after.SerializeToString(), ONE_THREAD).run(feed)[2], np.float64)
+    assert low <= result.min()
+    assert result.max() <= high * (1 + 1e-6)
+    if wide < 1:
+        assert np.abs(result - np.clip(2 * feed["x"], low, high)).max() <= 0.06
 
 
 def test_a_relu_behind_a_product_whose_result_stays_real() -> None:

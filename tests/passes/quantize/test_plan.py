@@ -144,8 +144,13 @@ def test_predictions() -> None:
     x = net.relu(net.linear(net.b.input("x", DType.FLOAT, ("N", 3, 8)), (8, 4)))
     x = net.op("MatMul", net.op("Transpose", net.op("Add", x, x), perm=(0, 1, 2)), net.normal(4, 2, fan_in=4))
     assert predictions(planned(net_of(x, net=net))) == [
-        Prediction("matmul1", "QGemm", ("add2_rows_quantized", "relu3_quantized", "add2_quantized"), moves=False),
-        Prediction("add4", "QLinearAdd", ("add4_quantized", "add4_quantized"), moves=False),
-        Prediction("transpose5", "Transpose", ("transpose5_quantized", "transpose5_quantized"), moves=True),
-        Prediction("matmul6", "MatMulIntegerToFloat", ("matmul6", "matmul6"), moves=False),
+        Prediction("matmul1", "QGemm", ("add2_raw_quantized", "relu3_quantized", "add2_quantized"), moves=False),
+        Prediction("add4", "QLinearAdd", ("add4_raw_quantized", "add4_quantized"), moves=False),
+        Prediction(
+            "transpose5",
+            "Transpose",
+            ("transpose5_raw_quantized", "transpose5_quantized"),
+            moves=True,
+        ),
+        Prediction("matmul6", "MatMulIntegerToFloat", ("matmul6_raw", "matmul6"), moves=False),
     ]

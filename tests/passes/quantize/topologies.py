@@ -107,6 +107,14 @@ def residual_with_norm(net: Net, dynamic: bool) -> Value:
     return _head(net, x)
 
 
+def pre_activation(net: Net, dynamic: bool) -> Value:
+    """Residual blocks whose clips read what the sum keeps (He et al. 2016b): these cannot vanish."""
+    x = net.conv(_image(net, *_extents(dynamic)), WIDTH)
+    for clip in (net.relu, net.relu6):
+        x = net.op("Add", net.conv(net.relu(net.conv(clip(x)))), x)
+    return _head(net, net.relu(x))
+
+
 def inverted_residual(net: Net, dynamic: bool) -> Value:
     """MobileNetV3's block (Howard et al. 2019), with Relu6 as Clip."""
     x = net.relu6(net.conv(_image(net, *_extents(dynamic)), WIDTH))
@@ -262,6 +270,7 @@ _IMAGE = (2, 3, SIZE, SIZE)
 TOPOLOGIES: dict[str, Topology] = {
     "residual": Topology(residual, _IMAGE),
     "residual with BatchNormalization": Topology(residual_with_norm, _IMAGE, "simplify,fuse"),
+    "pre-activation": Topology(pre_activation, _IMAGE),
     "inverted residual": Topology(inverted_residual, _IMAGE),
     "dense concat": Topology(dense_concat, _IMAGE),
     "split and concat": Topology(split_concat, _IMAGE),
