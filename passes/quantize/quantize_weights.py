@@ -59,7 +59,8 @@ class _Weights:
     def product(self, m: Match) -> Value | None:
         """MatMul(x, w) -> MatMul(x, (Cast(codes) - Cast(zero points)) * scales), and so for Gemm and Conv
 
-        Or with DequantizeLinear, or as MatMulNBits. Blocks of so many rows share a scale; of Conv, each channel.
+        Or with DequantizeLinear, or as MatMulNBits. Blocks of so many rows share a scale; of Conv, of so many numbers
+        of a filter, and each filter in the form dq.
         """
         weight = stored_weight(m.root)
         found = None if weight is None else self.shared(m, weight)
@@ -108,7 +109,7 @@ class _Weights:
 
     def rounded(self, m: Match, weight: StoredWeight, matrix: Floats) -> Rounded:
         options = self.options
-        block = 0 if weight.is_image else options.block
+        block = options.block_of(weight)
         scheme = scheme_for(options.bits, weight.rows, block, symmetric=options.symmetric)
         gram = options.ranges.gram(m.root) if options.ranges is not None and options.rounding == "gram" else None
         if options.rounding == "gram" and gram is None:
@@ -121,7 +122,7 @@ class _Weights:
             return "the weights are few; quantize-weights{least=...} says how many there must be"
         is_table = any(user.op == "Gather" for user in operand.users)
         bits = _EMBEDDING_BITS if is_table else self.options.bits
-        block = 0 if is_table or weight.is_image else self.options.block
+        block = 0 if is_table else self.options.block_of(weight)
         if size * bits // 8 + size // max(min(block or weight.rows, weight.rows), 1) * 4 >= size * 4:
             return "the codes and their scales would be as large as the weights"
         for user in operand.users:
@@ -152,11 +153,12 @@ class _Weights:
         real = m.add("Mul", (real, scale))
         if not scheme.block:
             return real
-        real = m.add("Reshape", (real, _ints(m, *weight.blocked_shape(shared.found))))
         if weight.rows % scheme.block == 0:
-            return real
+            return m.add("Reshape", (real, _ints(m, *weight.shape)))
+        real = m.add("Reshape", (real, _ints(m, *weight.blocked_shape(shared.found))))
         axis = 1 if weight.channels_first else 0
-        return m.add("Slice", (real, _ints(m, 0), _ints(m, weight.rows), _ints(m, axis)))
+        real = m.add("Slice", (real, _ints(m, 0), _ints(m, weight.rows), _ints(m, axis)))
+        return m.add("Reshape", (real, _ints(m, *weight.shape))) if weight.is_image else real
 
     def blocks(self, m: Match, weight: StoredWeight, shared: _Shared) -> tuple[Value, tuple[Value, Value]]:
         """Codes, scales and zero points that meet by broadcasting."""
@@ -219,7 +221,8 @@ class QuantizeWeights(RulePass):
 
     bits: int = 4
     block: int = 32
-    """So many rows of a column share a scale: a power of two, from 16 on; 0 for one scale a column."""
+    """So many rows of a column, and numbers of a filter, share a scale: a power of two, from 16 on.
+    0 for one scale a column, and a filter."""
     form: Literal["auto", "folded", "dq", "matmulnbits"] = "auto"
     """folded: arithmetic that ONNX Runtime works out when it opens the model, and fold-constants would, which must not
     come behind. auto: matmulnbits where the target allows it, else folded."""
@@ -246,6 +249,10 @@ class QuantizeWeights(RulePass):
             raise PipelineError("quantize-weights needs ranges=FILE, made by planish calibrate --grams, for gram")
         if self.rounding == "hqq" and self.symmetric:
             raise PipelineError("quantize-weights: hqq finds zero points, which a symmetric scheme has not")
+
+    def block_of(self, weight: StoredWeight) -> int:
+        """Of a convolution's window, flattened, too, but for DequantizeLinear, which has blocks of one axis alone."""
+        return 0 if weight.is_image and self.form == "dq" else self.block
 
     def wants(self, node: Node) -> bool:
         if node.op == "Gather" and not self.embeddings:

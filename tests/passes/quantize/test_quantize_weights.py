@@ -134,6 +134,10 @@ def test_convolutions_have_a_scale_for_each_channel(w: Array, group: int, roundi
     assert initializers(after)["w_scale"] == ("FLOAT", (len(w),))
     x = feeds[0]["x"]
     assert far(results(proto, x), results(after, x)) < 0.12
+    blocked, _ = quantized(proto, f"{PASS}{{least=1,block=16,form=folded,rounding={rounding},ranges={cal}}}")
+    if w[0].size > 16:
+        assert far(results(proto, x), results(blocked, x)) < far(results(proto, x), results(after, x))
+        assert set(fused_kernels(blocked, tmp_path)) <= {"Conv", "ReorderInput", "ReorderOutput"}
 
 
 def test_gram_and_hqq_are_nearer(tmp_path: Path) -> None:
