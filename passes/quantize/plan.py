@@ -137,8 +137,10 @@ def _readers(value: Value) -> Iterator[Node]:
 
 def _drop_without_range(made: Plan, placement: Placement, ranges: Ranges) -> None:
     made.clips = _clips(made, placement)
-    for clip in made.clips.values():
-        made.forms.pop(clip, None)
+    for value, clip in made.clips.items():
+        if value.producer in made.forms:  # and has not vanished itself
+            made.forms.pop(clip, None)
+    made.clips = _clips(made, placement)
     bounded = {node.result for node, form in made.forms.items() if form.bounds}
     for node, form in list(made.forms.items()):
         for value in _tensors(made, node, form):

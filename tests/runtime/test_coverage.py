@@ -113,6 +113,24 @@ def test_borders_are_few(name: str) -> None:
     assert coverage.borders <= {"attention": 3, "u-net": 2, "audio": 2}.get(name, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_whatever_stays_float_the_rest_is_proved(name: str) -> None:
+    """Of nodes left out at random: what is still predicted must still be so, and be right."""
+    topology, random = TOPOLOGIES[name], np.random.default_rng(sum(map(ord, name)))
+    nodes = [
+        rewrite.sources[0]
+        for rewrite in quantized(topology.graph(), topology.feeds(), first=topology.first).record.rewrites
+    ]
+    for _ in range(6):
+        options = QuantizeStatic(exclude="|".join(node for node in nodes if random.random() < 0.4))
+        found = quantized(topology.graph(dynamic=True), topology.feeds(), options, first=topology.first)
+        coverage = found.coverage()
+        assert coverage.is_whole, f"{options.exclude}: {coverage}"
+        assert (coverage.unfolded, sum(coverage.conversions.values()) <= 2 * coverage.borders) == (0, True)
+        assert found.error() < 0.07
+
+
 def test_a_model_on_disk_and_the_table(tmp_path: Path) -> None:
     topology = TOPOLOGIES["mlp"]
     found = quantized(topology.graph(), topology.feeds())

@@ -78,6 +78,14 @@ def test_a_clip_bounds_the_codes(seen: Range, found: Range) -> None:
     assert [node.op for node in made.clips.values()] == ["Clip"]
 
 
+def test_of_two_clips_in_a_row_the_first_vanishes() -> None:
+    net = Net()
+    made = planned(net_of(net.conv(net.relu6(net.relu(image(net))), 4), net=net), {"relu2": (0, 9), "clip3": (0, 6)})
+    assert [node.op for node in made.clips.values()] == ["Relu"]
+    assert [node.op for node in made.forms] == ["Conv", "Clip", "Conv"]
+    assert (reach(made)["relu2"], reach(made)["clip3"]) == ((0, 9), (0, 6))
+
+
 def test_symmetric_codes_imply_no_clip() -> None:
     net = Net()
     made = planned(net_of(net.conv(net.relu(image(net)), 4), net=net), {"relu2": (0, 4)}, "tensorrt")
