@@ -21,13 +21,16 @@ from typing import cast
 import numpy as np
 
 from planish import ir
-from planish.ir import DType
+from planish.ir import DType, Node
 from planish.ir.build import Builder
+from planish.passes.quantize.calibration import Calibration
 from planish.runtime.providers import Target, version
 from planish.runtime.session import Session
 
 _RUNS, _LEAST_SECONDS = 5, 0.01
 _ROUNDS = 4
+_LEAST_LENGTH = 128
+"""Of a product, from which another kernel may be the faster one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,24 @@ class ConvShape:
     @property
     def key(self) -> str:
         return "x".join(map(str, (self.channels, self.filters, *self.kernel, *self.strides, *self.image)))
+
+
+def shape_of(node: Node, seen: Calibration) -> ConvShape | None:
+    """The shape of a convolution as it was calibrated; None for another node, and where no other kernel could pay."""
+    weight = None if node.op != "Conv" else node.operands[1]
+    if weight is None or weight.constant is None or len(weight.constant.shape) != 4 or node.get_int("group") != 1:
+        return None
+    filters, channels, *kernel = weight.constant.shape
+    if channels * kernel[0] * kernel[1] < _LEAST_LENGTH:
+        return None
+    found = seen.of(node.operands[0])
+    if found is None or not seen.samples:
+        return None
+    strides = node.get_ints("strides") or (1, 1)
+    area = max(1, found.count // (seen.samples * channels))
+    height = max(kernel[0], round(area**0.5))
+    image = (height, max(kernel[1], -(-area // height)))
+    return ConvShape(channels, filters, (kernel[0], kernel[1]), (strides[0], strides[1]), image)
 
 
 class ConvTimes:

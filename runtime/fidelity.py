@@ -43,6 +43,17 @@ class References:
     feeds: tuple[Feeds, ...]
     outputs: tuple[tuple[Doubles, ...], ...]
 
+    def alike(self, least: int) -> list[Feeds]:
+        """The inputs of the most frequent shapes, repeated until there are so many."""
+        groups: dict[object, list[Feeds]] = {}
+        for feeds in self.feeds:
+            key = tuple(
+                [(name, np.shape(feed) if isinstance(feed, np.ndarray) else ()) for name, feed in feeds.items()]
+            )
+            groups.setdefault(key, []).append(feeds)
+        most = max(groups.values(), key=len)
+        return [most[index % len(most)] for index in range(max(least, len(most)))]
+
     def fidelity(self, model: str | os.PathLike[str], target: Target) -> Fidelity:
         """Of a model's outputs. Raises SessionError where ONNX Runtime cannot open or run it."""
         session = Session(model, target)
