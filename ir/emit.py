@@ -18,7 +18,7 @@ from planish.ir.load import ORIGIN, Source, opset_versions, origin_of
 from planish.ir.load_tensor import Folder, SparseTensor, external_tensors, load_tensor
 from planish.ir.ops import forms, schema
 from planish.ir.tensor import Tensor
-from planish.ir.types import OpaqueType, OptionalType, SequenceType, TensorType, Type
+from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, TensorType, Type
 
 LARGEST_PROTOBUF = 2**31 - 2**20
 _LISTED_UNTIL_IR = 4
@@ -322,9 +322,14 @@ def named(info: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
 
 
 def retyped(info: onnx.ValueInfoProto, type: Type | None) -> onnx.ValueInfoProto:
-    """What was declared of a tensor, with the element type that it has now: a pass may have been asked for another."""
+    """What was declared of floats, with the precision that they have now: a pass may have been asked for another.
+
+    Another type than that is one of the opset: old versions of Dropout give a mask of floats.
+    """
     known = info.type.tensor_type.elem_type
     if not known or not isinstance(type, TensorType) or type.dtype == known:
+        return info
+    if not (DType(known).is_float and type.dtype.is_float):
         return info
     changed = onnx.ValueInfoProto()
     changed.CopyFrom(info)

@@ -179,8 +179,6 @@ class _Parser:
 
     def convert(self, kind: type[Pass], name: str, text: str, hint: object) -> object:
         choices = cast("tuple[object, ...]", get_args(hint))
-        if Calibration in choices:
-            return load_calibration(text)
         try:
             if hint is bool:
                 return {"true": True, "false": False}[text]

@@ -22,7 +22,8 @@ MODELS = [pytest.param(name, marks=[pytest.mark.lowering] if ZOO[name].is_lowere
 @pytest.mark.parametrize("name", MODELS)
 def test_every_order_reaches_the_same_size(name: str, bring: Callable[[str], Path]) -> None:
     path = bring(name)
-    (fixpoint,) = (stage for stage in passes.PIPELINES["simplify"] if isinstance(stage, Fixpoint))
+    fixpoints = [stage for stage in passes.PIPELINES["simplify"] if isinstance(stage, Fixpoint)]
+    fixpoint = max(fixpoints, key=lambda stage: len(stage.stages))
     graph = ir.load(path)
     passes.run(graph, "simplify")
     sizes = [node_count(graph)]

@@ -29,7 +29,10 @@ def _improved(best: onnx.ModelProto, change: Callable[[Graph, int], bool], fails
     """Try each place of a kind in turn; places behind one that was taken move up."""
     place = 0
     while True:
-        graph = ir.load(best)
+        try:
+            graph = ir.load(best)
+        except GraphError:  # it fails because it cannot be loaded, and there is no graph to make smaller
+            return best
         try:
             if not change(graph, place):
                 return best
