@@ -25,7 +25,9 @@ def equalizing(first: Doubles, second: Doubles) -> Doubles:
     positively homogeneous, as Relu is, and its bias is divided too. Meller et al. 2019 (arXiv 1902.01917) are alike.
     """
     _check(first, second)
-    return _safe(np.sqrt(first) / np.sqrt(_nonzero(second)), (first > 0) & (second > 0))
+    with np.errstate(over="ignore"):  # by a subnormal: the factor has its limit
+        ratio = np.sqrt(first) / np.sqrt(_nonzero(second))
+    return _safe(ratio, (first > 0) & (second > 0))
 
 
 def smoothing(activations: Doubles, weights: Doubles, *, exponent: float = 0.5) -> Doubles:
@@ -38,7 +40,8 @@ def smoothing(activations: Doubles, weights: Doubles, *, exponent: float = 0.5) 
     """
     _check(activations, weights)
     _check_exponent(exponent)
-    ratio = _nonzero(activations) ** exponent / _nonzero(weights) ** (1 - exponent)
+    with np.errstate(over="ignore"):
+        ratio = _nonzero(activations) ** exponent / _nonzero(weights) ** (1 - exponent)
     return _safe(ratio, (activations > 0) & (weights > 0))
 
 
@@ -59,8 +62,10 @@ def activation_aware(
     best, least = np.ones(len(magnitudes)), np.inf
     for exponent in np.linspace(0, 1, exponents + 1).tolist():
         power = _nonzero(magnitudes) ** exponent
-        factors = power / np.sqrt(power.max(initial=0) * power.min(initial=np.inf)) if power.size else power
-        factors = _safe(factors, magnitudes > 0)
+        if power.size:
+            with np.errstate(over="ignore"):
+                power = power / (np.sqrt(power.max()) * np.sqrt(power.min()))
+        factors = _safe(power, magnitudes > 0)
         loss = _output_error(weight, gram, factors[:, None], scheme)
         if loss < least:
             best, least = factors, loss

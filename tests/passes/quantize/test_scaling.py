@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from planish.ir import DType
@@ -45,6 +45,7 @@ def test_smoothing_shares_outliers_between_both_sides() -> None:
     np.testing.assert_allclose(smoothing(x, w, exponent=0), 1 / w)
 
 
+@example([2.225073858507e-311], 0.0)
 @given(magnitudes, st.floats(0, 1))
 def test_factors_are_finite_and_unknown_channels_stay(values: list[float], exponent: float) -> None:
     first, second = np.array(values), np.array(values[::-1])
