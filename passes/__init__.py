@@ -61,6 +61,7 @@ from planish.passes.quantize.quantize_dynamic import QuantizeDynamic
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.passes.quantize.quantize_weights import QuantizeWeights
 from planish.passes.quantize.remove_quantization import RemoveQuantization
+from planish.passes.quantize.to_qoperator import ToQOperator
 from planish.passes.run import Fp, Rewrite
 from planish.passes.simplify.fold_constants import FoldConstants
 from planish.passes.simplify.fold_fills import FoldFills
@@ -180,6 +181,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
     "remove-quantization": RemoveQuantization,
+    "to-qoperator": ToQOperator,
 }
 
 _SIMPLIFY = (

@@ -171,7 +171,8 @@ def _global_mean(codes: Codes, node: Node) -> Node:
     return codes.add("Squeeze", (codes.coded(pooled.result, codes.target), constant(np.array([2, 3], np.int64))))
 
 
-def _nearest(node: Node) -> str:
+def nearest_obstacle(node: Node) -> str:
+    """Why a Resize gives other numbers than those that it reads, or nothing."""
     if node.get_str("mode") != "nearest":
         return "it interpolates"
     extrapolates = node.get_str("coordinate_transformation_mode") == "tf_crop_and_resize"
@@ -196,7 +197,7 @@ _PASSED = Form("", _same_first, _all_results, tied=True)
 _MOVES: Mapping[str, Form] = MappingProxyType(
     {
         "MaxPool": Form("", _same_first, _one_result, tied=True),
-        "Resize": Form("", _same_first, _nearest, tied=True),
+        "Resize": Form("", _same_first, nearest_obstacle, tied=True),
         **dict.fromkeys(
             (
                 *("DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "Split", "Squeeze"),

@@ -139,6 +139,16 @@ def real_concat(m: Match) -> Value | None:
     return quantized(m, joined, node.operands[0], node.operands[1], node.operand(2))
 
 
+@rule(Op(f"{_CONTRIB}QLinearWhere"), contract=Contract.APPROXIMATE, needs=_HALF_A_STEP)
+def real_where(m: Match) -> Value | None:
+    """QLinearWhere(c, a, b) -> Quantize(Where(c, Dequantize(a), Dequantize(b)))"""
+    node = m.root
+    a, b = _triple(m, 1), _triple(m, 4)
+    if a is None or b is None:
+        return m.decline("scales and zero points are not as the operator has them")
+    return quantized(m, m.add("Where", (node.operands[0], a, b)), node.operand(7), node.operand(8), node.operand(1))
+
+
 @rule(Op(f"{_CONTRIB}MatMulIntegerToFloat"), contract=Contract.APPROXIMATE, needs=_HALF_A_STEP)
 def real_product_of_codes(m: Match) -> Value | None:
     """MatMulIntegerToFloat(a, b, bias) -> Add(MatMul(Dequantize(a), Dequantize(b)), bias)"""
@@ -199,6 +209,6 @@ def _zeros(m: Match, zeros: Value | None, bits: int, columns: int, blocks: int) 
 
 
 RULES: tuple[Rule, ...] = (
-    real_conv, real_product, real_gemm, real_elementwise, real_concat, real_product_of_codes, real_dynamic_product,
-    real_packed_product,
+    real_conv, real_product, real_gemm, real_elementwise, real_concat, real_where, real_product_of_codes,
+    real_dynamic_product, real_packed_product,
 )  # fmt: skip

@@ -12,10 +12,12 @@ import numpy as np
 
 from planish.ir import Node, Value
 from planish.ir.types import Array, DType
+from planish.passes.fuse.walk import Root
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Maybe, Op, Var
 from planish.passes.quantize.bounds import MOVES, bounds
 from planish.passes.quantize.dequantized import arrays, dequantized
+from planish.passes.quantize.forms import nearest_obstacle
 from planish.passes.quantize.real_operators import RULES
 from planish.passes.rewrite import Contract, Match, Rule, rule
 
@@ -25,6 +27,9 @@ dequantize = Op("DequantizeLinear", (quantize, scale_behind, Maybe(zero_behind))
 _NEEDS = "results that may move by half a step of each quantized tensor"
 _BYTES = {DType.UINT8: (0, 255), DType.INT8: (-128, 127), DType.UINT16: (0, 65535), DType.INT16: (-32768, 32767)}
 _LEVELS = _BYTES | {DType.UINT4: (0, 15), DType.INT4: (-8, 7), DType.UINT2: (0, 3), DType.INT2: (-2, 1)}
+
+
+_MOVES = MOVES | {"Resize", "Split"}
 
 
 def _pair(keep_clips: bool, m: Match) -> Value | None:
@@ -111,19 +116,27 @@ def dynamic_pair(m: Match) -> Value | None:
     return maker.operands[0]
 
 
-moved = Op(tuple(sorted(MOVES)))
+def _reads_moved_codes(node: Node) -> bool:
+    maker = None if node.operands[0] is None else node.operands[0].producer
+    return maker is not None and maker.op in _MOVES and maker.graph is node.graph
 
 
-@rule(Op("DequantizeLinear", (moved, scale, Maybe(zero))), contract=Contract.APPROXIMATE, needs=_NEEDS)
+@rule(Root(("DequantizeLinear",), reach=2, where=_reads_moved_codes), contract=Contract.APPROXIMATE, needs=_NEEDS)
 def dequantize_before(m: Match) -> Value | None:
     """Dequantize(Reshape(q)) -> Reshape(Dequantize(q)), and so for other operators that only move numbers"""
-    node = m[moved]
-    codes = node.operands[0]
-    constant = m[scale].constant
-    if codes is None or constant is None or constant.size != 1 or len(node.results) > 1:
+    moved, scale = m.root.operands[0], m.root.operands[1]
+    node = None if moved is None else moved.producer
+    if moved is None or node is None or node.operands[0] is None or (node.op == "Resize" and nearest_obstacle(node)):
+        return m.decline("it makes other codes than those that it reads")
+    if scale is None or scale.constant is None or scale.constant.size != 1:
         return m.decline("there is a scale for each channel, which may be moved elsewhere")
-    early = m.add("DequantizeLinear", (codes, *m.root.operands[1:]), m.root.attributes)
-    return m.add(node.op, (early, *node.operands[1:]), node.attributes)
+    others = [user for result in node.results for user in result.users if user.op != "DequantizeLinear"]
+    if others or (node.op != "Split" and len(node.results) > 1):
+        return m.decline("its codes are read as they are, too")
+    early = m.add("DequantizeLinear", (node.operands[0], *m.root.operands[1:]), m.root.attributes)
+    late = m.add_node(Node(node.op, (early, *node.operands[1:]), node.attributes, len(node.results)))
+    m.cover(node)
+    return late.results[moved.index]
 
 
 integers = Op(("MatMulInteger", "ConvInteger"))
