@@ -60,6 +60,16 @@ def _product(dtype_of: int) -> Infer:
     return infer
 
 
+def _infer_gather_blocks(node: Node) -> Types:
+    """Rows of a table [n, ...] as Gather gives them, of the type of the scales; a byte holds several numbers."""
+    data, scales, bits = node.operand(0), node.operand(2), node.attribute("bits")
+    table, indices, dtype = _shape(data), _shape(node.operand(1)), None if scales is None else scales.dtype
+    if not table or indices is None or data is None or node.attribute("gather_axis") not in (None, 0):
+        return _typed(dtype, None)
+    in_byte = 8 // (bits if isinstance(bits, int) and bits > 0 else 4) if data.dtype is DType.UINT8 else 1
+    return _typed(dtype, (*indices, *table[1:-1], table[-1] * in_byte))
+
+
 def _infer_multi_head_attention(node: Node) -> Sequence[Type | None]:
     """[batch, length, hidden of the value]; of packed operands and of what was before them nothing is said."""
     query, value = node.operand(0), node.operand(2)
@@ -94,6 +104,7 @@ OPERATORS: dict[str, Operator] = {
     **{f"com.microsoft::{name}": _entry(infer_same) for name in (*_ACTIVATIONS, *_QUANTIZED_UNARY)},
     "com.microsoft::DynamicQuantizeLSTM": _entry(_infer_lstm),
     "com.microsoft::DynamicQuantizeMatMul": _entry(_product(0)),
+    "com.microsoft::GatherBlockQuantized": _entry(_infer_gather_blocks),
     "com.microsoft::MatMulIntegerToFloat": _entry(_product(2)),
     "com.microsoft::MultiHeadAttention": Operator(_infer_multi_head_attention, pure=_keeps_nothing),
     "com.microsoft::QLinearAdd": _entry(_infer_quantized_pair),

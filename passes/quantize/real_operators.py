@@ -196,6 +196,25 @@ def real_packed_product(m: Match) -> Value | None:
     return _with_bias(m, node.operands[0], made, node.operand(5))
 
 
+@rule(Op(f"{_CONTRIB}GatherBlockQuantized"), contract=Contract.APPROXIMATE, needs="a result that may round elsewhere")
+def real_table(m: Match) -> Value | None:
+    """GatherBlockQuantized(packed, i, scales, zeros) -> Gather(table, i), of bytes with blocks of each row"""
+    node = m.root
+    bits, block = (_int(node.attributes.get(name, default)) for name, default in (("bits", 4), ("block_size", 128)))
+    known, indices = arrays(m, (node.operands[0], node.operands[2])), node.operands[1]
+    if known is None or known[0].dtype != np.uint8 or known[0].ndim != 2 or bits not in (2, 4, 8) or indices is None:
+        return m.decline("its table is computed, or no matrix of bytes")
+    if (node.attributes.get("gather_axis", 0), node.attributes.get("quantize_axis", 1)) != (0, 1):
+        return m.decline("it looks up columns, or its blocks are of columns")
+    codes = unpacked(known[0], bits, known[0].shape[1] * 8 // bits)
+    zeros = _zeros(m, node.operand(3), bits, *known[1].shape)
+    table = None if zeros is None else dequantized(codes, known[1], zeros, axis=1, block=block)
+    if table is None:
+        return m.decline("its scales or zero points are not as the operator has them")
+    packed = node.operands[0]
+    return m.add("Gather", (m.constant(table, "" if packed is None else packed.name), indices), {"axis": 0})
+
+
 def _int(attribute: Attribute) -> int:
     return attribute if isinstance(attribute, int) else 0
 
@@ -210,5 +229,5 @@ def _zeros(m: Match, zeros: Value | None, bits: int, columns: int, blocks: int) 
 
 RULES: tuple[Rule, ...] = (
     real_conv, real_product, real_gemm, real_elementwise, real_concat, real_where, real_product_of_codes,
-    real_dynamic_product, real_packed_product,
+    real_dynamic_product, real_packed_product, real_table,
 )  # fmt: skip

@@ -86,3 +86,15 @@ def lstm(directions: int) -> str:
 @pytest.mark.parametrize("directions", [1, 2])
 def test_an_lstm(directions: int) -> None:
     results_of(lstm(directions), {"x": draw(5, 4, 2)})
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(8, 32), (4, 16)])
+def test_rows_of_a_table_of_bytes(bits: int, columns: int) -> None:
+    held = f"<uint8[5,{columns}] t = {{0}}, float[5,2] s = {{1}}>".replace(
+        "{0}", "{" + ",".join(["0"] * 5 * columns) + "}"
+    )
+    held = held.replace("{1}", "{" + ",".join(["0.5"] * 10) + "}")
+    attributes = f"<bits = {bits}, block_size = 16, gather_axis = 0, quantize_axis = 1>"
+    text = f"g (int64[N,3] i) => (y) {held} {{ y = com.microsoft.GatherBlockQuantized{attributes}(t, i, s) }}"
+    (found,) = results_of(text, {"i": np.array([[0, 1, -1]])})
+    assert found.shape == (1, 3, 32)
