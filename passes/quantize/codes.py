@@ -46,6 +46,8 @@ class Codes:
         self._constants: dict[tuple[object, ...], tuple[Value, Value]] = {}
         self._rows: dict[Value, Value] = {}
         self._shapes: dict[tuple[Dim, ...], Value] = {}
+        self._moved: dict[Value, Value] = {}
+        """Codes that an operator moved about as they were, by the real numbers that they stand for."""
 
     def parameters(self, value: Value) -> Parameters:
         return self.ranges[self._originals.get(value, value)]
@@ -88,7 +90,26 @@ class Codes:
 
     def requantized(self, made: Value, value: Value) -> Value:
         """What replaces `value`: `made`, by way of codes."""
+        codes = self._moved.pop(made, None)
+        if codes is not None:
+            codes.name = _quantized(value.name)
+            self._codes[value], self._reals[value, 1.0] = codes, made
+            return made
         return self._dequantized(value, self.quantize(made, value), 1.0)
+
+    def moved(self, node: Node, op: str, operands: Sequence[Value | None], attributes: Mapping[str, Attribute]) -> Node:
+        """The real numbers behind an operator that works on the codes of the node's first operand, for its result.
+
+        Both have one scale and zero point, since the form is tied.
+        """
+        x = node.operands[0]
+        if x is None:
+            raise ValueError(f"{node.label} lacks its operand")
+        value = self._originals.get(x, x)
+        codes = self.add(op, (self.codes(value), *operands), attributes).result
+        real = self.add("DequantizeLinear", (codes, *self._operands(self.ranges[value])))
+        self._moved[real.result] = codes
+        return real
 
     def coded(self, value: Value, found: Parameters | None) -> Value:
         """A new value by way of codes; as it is where there are no parameters."""

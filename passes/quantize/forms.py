@@ -16,6 +16,7 @@ import numpy as np
 from planish.ir import DType, Node, Value
 from planish.ir.graph import constant
 from planish.ir.ops.shape import constant_ints
+from planish.passes.quantize.code_moves import extreme_obstacle, moved, pad, pad_obstacle
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.products import (
@@ -200,8 +201,8 @@ _MOVES: Mapping[str, Form] = MappingProxyType(
         "Resize": Form("", _same_first, nearest_obstacle, tied=True),
         **dict.fromkeys(
             (
-                *("DepthToSpace", "Expand", "Flatten", "Gather", "Reshape", "Slice", "Split", "Squeeze"),
-                *("Tile", "Transpose", "Unsqueeze"),
+                *("DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "Reshape", "Slice", "Split"),
+                *("Squeeze", "Tile", "Transpose", "Unsqueeze"),
             ),
             _PASSED,
         ),
@@ -229,6 +230,9 @@ _ELEMENTWISE: Mapping[str, Form] = MappingProxyType(
         "AveragePool": Form("QLinearConv", mean, mean_obstacle),
         "GlobalAveragePool": Form("QLinearGlobalAveragePool", _same, _image),
         "ReduceMean": Form("QLinearGlobalAveragePool", _global_mean, _global_mean_obstacle),
+        "Pad": Form("Pad", pad, pad_obstacle, tied=True),
+        **dict.fromkeys(("GatherND", "ReverseSequence", "SpaceToDepth"), Form("", moved, tied=True)),
+        **dict.fromkeys(("ReduceMax", "ReduceMin"), Form("", _same_first, extreme_obstacle, tied=True)),
     }
 )
 _FUSED: Mapping[str, Form] = MappingProxyType(

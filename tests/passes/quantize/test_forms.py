@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -13,21 +13,11 @@ from planish.ir.types import Array
 from planish.passes.quantize.forms import form_of
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.runtime.session import Session
+from tests.passes.quantize.between import Lay, between
 from tests.passes.quantize.statically import ONE_THREAD, Static, quantized
 from tests.passes.quantize.topologies import Net
 
-Lay = Callable[[Net, Value], Value]
-SHAPE = (2, 8, 6, 6)
 random = np.random.default_rng(11)
-
-
-def between(lay: Lay, shape: Sequence[int | str] = SHAPE, *, scale: float = 1.0) -> Static:
-    """What lies between two convolutions, so that it is fed codes and read as codes."""
-    net = Net()
-    x = net.conv(net.b.input("x", DType.FLOAT, shape), 8)
-    net.b.output("y", net.conv(lay(net, x), 4, kernel=1))
-    feeds = [{"x": (scale * random.standard_normal(SHAPE)).astype(np.float32)} for _ in range(4)]
-    return quantized(net.b.graph(), feeds)
 
 
 def _resize(mode: str, **attributes: str) -> Lay:
@@ -206,14 +196,6 @@ def test_a_constant_that_is_not_finite(op: str, bad: float) -> None:
     assert node is not None
     assert form is not None
     assert form.obstacle(node) == "its constant holds NaN or infinities"
-
-
-def test_padding_with_a_number_is_float() -> None:
-    found = between(lambda net, x: net.op("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1), net.floats(5.0)))
-    assert "Pad" in found.ops
-    assert found.coverage().predicted == {"QLinearConv": 2}
-    assert found.coverage().is_whole
-    assert found.error() < 0.02
 
 
 def test_indices_of_a_maximum_keep_it_float() -> None:

@@ -205,6 +205,18 @@ def unet(net: Net, dynamic: bool) -> Value:
     return net.conv(x, 4, kernel=1)
 
 
+def padded(net: Net, dynamic: bool) -> Value:
+    """Shortcuts that fill up channels with 0 (He et al. 2016, option A), edges that are repeated, space to depth."""
+    x = net.relu(net.conv(_image(net, *_extents(dynamic)), WIDTH))
+    halved = net.op("Slice", x, net.ints(0, 0), net.ints(SIZE, SIZE), net.ints(2, 3), net.ints(2, 2))
+    wider = net.op("Pad", halved, net.ints(0, 8, 0, 0, 0, 8, 0, 0))
+    deep = net.op("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 0, 0), mode="edge")
+    weight = net.normal(2 * WIDTH, WIDTH, 3, 3, fan_in=9 * WIDTH)
+    deep = net.relu(net.op("Conv", deep, weight, strides=(2, 2), kernel_shape=(3, 3)))
+    x = net.op("Add", wider, net.conv(deep, 2 * WIDTH))
+    return _head(net, net.relu(net.conv(net.op("SpaceToDepth", x, blocksize=2), WIDTH, kernel=1)))
+
+
 def lstm_head(net: Net, dynamic: bool) -> Value:
     length, batch = ("L", "N") if dynamic else (10, 2)
     x = net.b.input("x", DType.FLOAT, (length, batch, 16))
@@ -279,6 +291,7 @@ TOPOLOGIES: dict[str, Topology] = {
     "grouped": Topology(grouped, _IMAGE),
     "attention": Topology(attention, (2, 10, 32)),
     "u-net": Topology(unet, _IMAGE),
+    "padded": Topology(padded, _IMAGE),
     "lstm": Topology(lstm_head, (10, 2, 16)),
     "mlp": Topology(mlp, (4, 24)),
     "audio": Topology(audio, (2, 4, 40)),
