@@ -1,13 +1,15 @@
 """How long a target takes for a convolution on codes, in either of two spellings, by its shape: measured, and kept.
 
 ONNX Runtime has two kernels for an integer convolution on x86: one of its own for weights whose zero point is 0, and
-the matrix product, which reaches AMX, for others. Which is faster depends on the shape.
+the matrix product, which reaches AMX, for others. Which is faster depends on the shape. Times of frequent shapes ship
+for some processors; they hold for the very same one, with the same release of ONNX Runtime, and for no other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import secrets
@@ -15,8 +17,10 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -29,6 +33,8 @@ from planish.runtime.session import Session
 
 _RUNS, _LEAST_SECONDS = 5, 0.01
 _ROUNDS = 4
+_MUCH = 0.95
+_NUMBERS = 8
 _LEAST_LENGTH = 128
 """Of a product, from which another kernel may be the faster one."""
 
@@ -47,23 +53,59 @@ class ConvShape:
     def key(self) -> str:
         return "x".join(map(str, (self.channels, self.filters, *self.kernel, *self.strides, *self.image)))
 
+    @classmethod
+    def of(cls, key: str) -> ConvShape:
+        """The shape that a key stands for; raises ValueError where it is none."""
+        numbers = [int(part) for part in key.split("x")]
+        if len(numbers) != _NUMBERS or min(numbers) < 1:
+            raise ValueError(f"{key!r} is no shape of a convolution: {_NUMBERS} numbers from 1 on, joined by x")
+        c, f, *rest = numbers
+        return cls(c, f, (rest[0], rest[1]), (rest[2], rest[3]), (rest[4], rest[5]))
+
 
 def shape_of(node: Node, seen: Calibration) -> ConvShape | None:
     """The shape of a convolution as it was calibrated; None for another node, and where no other kernel could pay."""
+    found = seen.of(node.operand(0))
+    if found is None or not seen.samples or not may_pay(node):
+        return None
+    return shape_for(node, found.count // seen.samples)
+
+
+def may_pay(node: Node) -> bool:
+    """Whether it is a convolution of images whose other kernel could be the faster one."""
     weight = None if node.op != "Conv" else node.operands[1]
     if weight is None or weight.constant is None or len(weight.constant.shape) != 4 or node.get_int("group") != 1:
+        return False
+    return math.prod(weight.constant.shape[1:]) >= _LEAST_LENGTH
+
+
+def shape_for(node: Node, count: int) -> ConvShape | None:
+    """The shape of a convolution that may pay, of so many numbers, as if they were a square image."""
+    weight = node.operands[1]
+    if weight is None or weight.constant is None:
         return None
     filters, channels, *kernel = weight.constant.shape
-    if channels * kernel[0] * kernel[1] < _LEAST_LENGTH:
-        return None
-    found = seen.of(node.operands[0])
-    if found is None or not seen.samples:
-        return None
     strides = node.get_ints("strides") or (1, 1)
-    area = max(1, found.count // (seen.samples * channels))
+    area = max(1, count // channels)
     height = max(kernel[0], round(area**0.5))
     image = (height, max(kernel[1], -(-area // height)))
     return ConvShape(channels, filters, (kernel[0], kernel[1]), (strides[0], strides[1]), image)
+
+
+def frequent_shapes() -> tuple[ConvShape, ...]:
+    """Those of well-known nets."""
+    return tuple([ConvShape.of(key) for key in _shipped()["shapes"]])
+
+
+class _Shipped(TypedDict):
+    shapes: list[str]
+    processors: dict[str, dict[str, tuple[float, float]]]
+    """By the digest of processor, ONNX Runtime and threads: seconds by shape."""
+
+
+@cache
+def _shipped() -> _Shipped:
+    return cast("_Shipped", json.loads((files("planish.runtime") / "conv_times.json").read_text()))
 
 
 class ConvTimes:
@@ -72,16 +114,26 @@ class ConvTimes:
     def __init__(self, target: Target, folder: Path | None = None) -> None:
         """folder: where times are kept between runs; None keeps none."""
         self.target = target
-        self.file = None if folder is None else folder / f"conv-times-{_machine(target)}.json"
+        self.machine = _machine(target)
+        self.file = None if folder is None else folder / f"conv-times-{self.machine}.json"
         self.times: dict[str, tuple[float, float]] = _read(self.file)
+        self._shipped = _shipped()["processors"].get(self.machine, {})
+
+    def known(self, shape: ConvShape) -> tuple[float, float] | None:
+        """The seconds with zero point 0 and with 1, where they were measured before or ship for this machine."""
+        found = self.times.get(shape.key) or self._shipped.get(shape.key)
+        return None if found is None else (found[0], found[1])
 
     def prefers_shift(self, shape: ConvShape) -> bool:
         """Whether weights with a zero point of 1 are faster, by 5 % at least."""
-        found = self.times.get(shape.key)
-        if found is None:
-            found = self.times[shape.key] = self._measure(shape)
-            self._write()
-        return found[1] < 0.95 * found[0]
+        found = self.known(shape) or self.measure(shape)
+        return found[1] < _MUCH * found[0]
+
+    def measure(self, shape: ConvShape) -> tuple[float, float]:
+        """As `known`, measured now and kept, whatever was kept before."""
+        found = self.times[shape.key] = self._measure(shape)
+        self._write()
+        return found
 
     def _measure(self, shape: ConvShape) -> tuple[float, float]:
         """The best of a few rounds, in turn."""
@@ -163,5 +215,13 @@ def _read(file: Path | None) -> dict[str, tuple[float, float]]:
     seconds = cast("Mapping[str, object]", content).get("seconds") if isinstance(content, dict) else None
     if not isinstance(seconds, dict):
         return {}
-    pairs = cast("Mapping[str, list[float]]", seconds)
-    return {key: (pair[0], pair[1]) for key, pair in pairs.items()}
+    pairs = cast("Mapping[str, object]", seconds)
+    return {key: pair for key, value in pairs.items() if (pair := _pair(value)) is not None}
+
+
+def _pair(value: object) -> tuple[float, float] | None:
+    """Two positive numbers; None where they are none."""
+    if not isinstance(value, list) or len(numbers := cast("list[object]", value)) != 2:
+        return None
+    found = [float(number) for number in numbers if isinstance(number, int | float)]
+    return (found[0], found[1]) if len(found) == 2 and min(found) > 0 and math.isfinite(max(found)) else None

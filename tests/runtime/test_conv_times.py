@@ -39,7 +39,10 @@ def test_what_is_kept_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not times.prefers_shift(ConvShape(1, 1, (1, 1), (1, 1), (2, 2)))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": 3}', "not json"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"seconds": 3}', "not json", '{"seconds": {"a": 1, "b": [1], "c": [0, 1], "d": [1, null]}}'],
+)
 def test_a_file_that_cannot_be_read_is_written_anew(tmp_path: Path, content: str) -> None:
     file = ConvTimes(TARGET, tmp_path).file
     assert file is not None
