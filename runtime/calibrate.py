@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
-
-import numpy as np
 
 from planish import ir
 from planish.passes.errors import CalibrationError
 from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.runtime.cut import Plan, cut, size_of
 from planish.runtime.files import Model, at_path, repaired
+from planish.runtime.model_run import Face, ModelRun
 from planish.runtime.progress import Progress, silent
-from planish.runtime.providers import Array, Target
-from planish.runtime.samples import Parts, Runner, parts_of
-from planish.runtime.session import Argument, Feed, Session
+from planish.runtime.providers import Target
+from planish.runtime.samples import Feeds, Runner, parts_of
+from planish.runtime.session import Feed
 from planish.runtime.shards import stream
 from planish.runtime.staged import StagedSession, give_back
 from planish.runtime.task import L, Outputs, P, Task
@@ -71,8 +70,8 @@ def calibrate(
         graph = ir.load(path)
         path = repaired(stack, path, graph)
         watched = watch(graph, tensors, grams)
-        face = _face(path, target)
-        shapes = _shapes(parts, face)
+        face = Face.of(path, target)
+        shapes = face.shapes(parts)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
         plan = cut(graph, watched.names, size_of(shapes, graph), folder)
         give_back()
@@ -89,21 +88,6 @@ def calibrate(
     return _result(name, found, watched)
 
 
-@dataclass(frozen=True)
-class _Face:
-    """What a model takes and tells of itself, as ONNX Runtime knows it."""
-
-    label: str
-    inputs: tuple[Argument, ...]
-    overridable: tuple[Argument, ...]
-    metadata: Mapping[str, str]
-
-
-def _face(path: Path, target: Target) -> _Face:
-    opened = Session(path, target)
-    return _Face(opened.label, opened.inputs, opened.overridable, opened.metadata)
-
-
 @lru_cache(maxsize=1)
 def _open(plan: Plan, target: Target) -> StagedSession:
     return StagedSession(plan, target)
@@ -113,7 +97,7 @@ def _open(plan: Plan, target: Target) -> StagedSession:
 class _Work:
     plan: Plan
     watched: Watch
-    face: _Face
+    face: Face
     target: Target
 
 
@@ -122,94 +106,15 @@ def _observe(work: _Work, runner: Runner[T], items: Sequence[T]) -> Watching:
     watching = Watching(work.watched)
     opened = _open(work.plan, work.target)
     for item in items:
-        runner.run(item, _Run(work.face, runner.where(item), opened, watching))
+        where = runner.where(item)
+
+        def run(feeds: Feeds, where: str = where) -> Outputs:
+            work.face.check(feeds, where)
+            return Outputs(opened.run(feeds, watching.look), work.face.label)
+
+        runner.run(item, ModelRun(work.face, run))
         watching.samples += 1
     return watching
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Runs the stages and looks at what they give."""
-
-    face: _Face
-    where: str
-    opened: StagedSession
-    watching: Watching
-
-    @property
-    def inputs(self) -> Sequence[Argument]:
-        return self.face.inputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self.face.metadata
-
-    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs:
-        _check(feeds, self.face, self.where)
-        return Outputs(self.opened.run(feeds, self.watching.look), self.face.label)
-
-
-class _SeenError(Exception):
-    pass
-
-
-@dataclass
-class _Probe:
-    """Takes what a task feeds, and runs nothing."""
-
-    face: _Face
-    where: str
-    shapes: dict[str, tuple[int, ...]]
-
-    @property
-    def inputs(self) -> Sequence[Argument]:
-        return self.face.inputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self.face.metadata
-
-    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs:
-        _check(feeds, self.face, self.where)
-        self.shapes.update({name: feed.shape for name, feed in feeds.items() if isinstance(feed, np.ndarray)})
-        raise _SeenError
-
-
-def _shapes(parts: Parts[T], face: _Face) -> dict[str, tuple[int, ...]]:
-    """Of the inputs, in the first run on the first sample."""
-    probe = _Probe(face, parts.runner.where(parts.first), {})
-    with suppress(_SeenError):
-        parts.runner.run(parts.first, probe)
-    return probe.shapes
-
-
-def _check(feeds: Mapping[str, Feed], face: _Face, where: str) -> None:
-    known = {argument.name: argument for argument in (*face.inputs, *face.overridable)}
-    for name, feed in feeds.items():
-        if name not in known:
-            inputs = ", ".join(argument.name for argument in face.inputs) or "none"
-            raise CalibrationError(
-                f"{where} feeds {name!r}, and {face.label} has no such input: its inputs are {inputs}"
-            )
-        if isinstance(feed, np.ndarray) and known[name].is_tensor:
-            _check_tensor(feed, known[name], where)
-    for argument in face.inputs:
-        if feeds.get(argument.name) is None and not argument.is_optional:
-            raise CalibrationError(f"{where} lacks the input {argument.name!r} ({argument.type}) of {face.label}")
-
-
-def _check_tensor(feed: Array, argument: Argument, where: str) -> None:
-    if argument.element != "string" and feed.dtype != argument.dtype:
-        raise CalibrationError(f"{where}: the input {argument.name!r} is {argument.dtype}, and {feed.dtype} is fed")
-    shape = argument.shape
-    fits = len(shape) == feed.ndim and all(
-        dim == extent or not isinstance(dim, int) for dim, extent in zip(shape, feed.shape, strict=True)
-    )
-    if shape and not fits:
-        wanted = ", ".join("any" if dim is None else str(dim) for dim in shape)
-        raise CalibrationError(
-            f"{where}: the input {argument.name!r} has the shape [{wanted}], and {list(feed.shape)} is fed"
-        )
 
 
 def _result(model: str, found: Watching, watched: Watch) -> Calibration:

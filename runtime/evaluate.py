@@ -16,12 +16,13 @@ from planish import ir
 from planish.runtime.difference import is_float
 from planish.runtime.errors import SessionError, TaskError
 from planish.runtime.files import Model, at_path, repaired
+from planish.runtime.model_run import session_run
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
-from planish.runtime.session import Argument, Feed, Result, Session
+from planish.runtime.session import Result, Session
 from planish.runtime.shards import ModelFile, session, spread
 from planish.runtime.statistics import Estimate, estimates
-from planish.runtime.task import Floats, L, Metric, Outputs, P, Sample, Split, Task
+from planish.runtime.task import Floats, L, Metric, P, Sample, Split, Task
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -203,38 +204,21 @@ def _answers(file: ModelFile, task: Task[P, L], split: Split, target: Target, in
     return _Shard([_answer(opened, task, samples[index], index) for index in indices], opened.placement())
 
 
-@dataclass
-class _Run:
-    """Watches for NaN in what a session gives."""
-
-    session: Session
-    seen_nan: bool = False
-
-    @property
-    def inputs(self) -> Sequence[Argument]:
-        return self.session.inputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self.session.metadata
-
-    def __call__(self, feeds: Mapping[str, Feed], /) -> Outputs:
-        results = self.session.run(feeds)
-        self.seen_nan = self.seen_nan or any(map(_has_nan, results))
-        names = (argument.name for argument in self.session.outputs)
-        return Outputs(dict(zip(names, results, strict=True)), self.session.label)
-
-
 def _answer(opened: Session, task: Task[P, L], sample: Sample[L], index: int) -> _Answer[P, L]:
-    run = _Run(opened)
+    seen_nan = False
+
+    def look(_: object, results: Sequence[Result]) -> None:
+        nonlocal seen_nan
+        seen_nan = seen_nan or any(map(_has_nan, results))
+
     where = f"task {task.name!r} does not fit {opened.label} at sample {index}"
     try:
-        prediction = task.predict(run, sample.feeds)
+        prediction = task.predict(session_run(opened, look), sample.feeds)
     except (SessionError, TaskError) as error:
         raise TaskError(f"{where}: {error}") from error
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise TaskError(f"{where}: reading the outputs failed ({type(error).__name__}: {error})") from error
-    return _Answer(prediction, sample.label, sample.group, run.seen_nan)
+    return _Answer(prediction, sample.label, sample.group, seen_nan)
 
 
 def _has_nan(result: Result) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planish.runtime.difference import is_float
+from planish.runtime.model_run import session_run
 from planish.runtime.providers import Target
 from planish.runtime.samples import Feeds, Parts
-from planish.runtime.session import Argument, Result, Session
-from planish.runtime.task import Outputs
+from planish.runtime.session import Result, Session
 
 Doubles = NDArray[np.float64]
 _TINY = 1e-30
@@ -72,35 +72,14 @@ class References:
 
 def record(model: str | os.PathLike[str], parts: Parts[object], target: Target, most: int) -> References:
     """Run the model on samples, and keep what went in and what came out of at most so many runs, evenly spread."""
-    recorder = _Recorder(Session(model, target))
+    runs: list[tuple[Feeds, tuple[Doubles, ...]]] = []
+    run = session_run(Session(model, target), lambda feeds, results: runs.append((dict(feeds), floats_of(results))))
     items = [item for part in parts.parts for item in part]
     step = max(1, len(items) // most)
     for item in items[::step]:
-        parts.runner.run(item, recorder)
-    kept = recorder.runs[:: max(1, math.ceil(len(recorder.runs) / most))]
+        parts.runner.run(item, run)
+    kept = runs[:: max(1, math.ceil(len(runs) / most))]
     return References(tuple([feeds for feeds, _ in kept]), tuple([outputs for _, outputs in kept]))
-
-
-class _Recorder:
-    """Runs a model for a task and remembers."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.runs: list[tuple[Feeds, tuple[Doubles, ...]]] = []
-
-    @property
-    def inputs(self) -> Sequence[Argument]:
-        return self.session.inputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self.session.metadata
-
-    def __call__(self, feeds: Feeds, /) -> Outputs:
-        results = self.session.run(feeds)
-        self.runs.append((dict(feeds), floats_of(results)))
-        names = (argument.name for argument in self.session.outputs)
-        return Outputs(dict(zip(names, results, strict=True)), self.session.label)
 
 
 def floats_of(results: Sequence[Result]) -> tuple[Doubles, ...]:
