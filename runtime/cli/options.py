@@ -74,6 +74,20 @@ def destination_of(arguments: argparse.Namespace) -> Target:
     return Target(provider=arguments.provider, domains=frozenset(("", *arguments.allow)))
 
 
+def add_model_and_samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="an ONNX file, or zoo:NAME (default: what the task is for)"
+    )
+    add_samples(parser)
+
+
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    samples = parser.add_mutually_exclusive_group(required=True)
+    samples.add_argument("--task", metavar="TASK", help="a task's name, or a class of your own as module:Class")
+    samples.add_argument("--inputs", metavar="FOLDER", help="a folder of .npz files, an array for each input")
+    parser.add_argument("--limit", type=positive, metavar="N", help="so many samples, from all over the split")
+
+
 def target_of(arguments: argparse.Namespace) -> Target:
     return Target(provider=arguments.provider, threads=arguments.threads)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.runtime.cli.failures import CommandError
-from planish.runtime.cli.options import add_json, add_target, positive, print_json
-from planish.runtime.cli.sources import load_task, locate, user_cache
+from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, print_json
+from planish.runtime.cli.sources import model_of, samples_of, user_cache
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
 from planish.runtime.quantize import quantize
@@ -15,12 +14,7 @@ from planish.runtime.quantize_report import quantize_dict, quantize_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="an ONNX file, or zoo:NAME (default: what the task is for)"
-    )
-    samples = parser.add_mutually_exclusive_group(required=True)
-    samples.add_argument("--task", metavar="TASK", help="a task's name, or a class of your own as module:Class")
-    samples.add_argument("--inputs", metavar="FOLDER", help="a folder of .npz files, an array for each input")
+    add_model_and_samples(parser)
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never MODEL itself")
     parser.add_argument(
         "--max-drop",
@@ -33,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--only", default="*", metavar="PATTERNS", help="of the nodes that may be quantized, joined by |"
     )
     parser.add_argument("--exclude", default="", metavar="PATTERNS", help="of the nodes that may not")
-    parser.add_argument("--limit", type=positive, metavar="N", help="so many samples, from all over the split")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
     add_target(parser)
     add_json(parser)
@@ -53,14 +46,11 @@ def part(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     with ProgressBar() as progress:
-        task = None if arguments.task is None else load_task(arguments.task)
-        model = arguments.model or (task.model if task is not None else "")
-        if not model:
-            raise CommandError("say which model to quantize: samples of your own are for no model in particular")
+        samples = samples_of(arguments)
         result = quantize(
-            locate(model, progress).path,
+            model_of(arguments, samples, progress),
             Path(arguments.output),
-            Path(arguments.inputs) if task is None else task,
+            samples,
             max_drop=arguments.max_drop,
             target=Target(provider=arguments.provider, threads=arguments.threads),
             only=arguments.only,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -116,6 +117,21 @@ def load_task(name: str) -> Task[object, object]:
     if ":" in name:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it, and for the processes that do the work
     return cast("_Tasks", import_module("planish.models.tasks")).load(name)
+
+
+def samples_of(arguments: argparse.Namespace) -> Task[object, object] | Path:
+    """The task or the folder that the samples are of. Raises TaskError where there is no such task."""
+    return Path(arguments.inputs) if arguments.task is None else load_task(arguments.task)
+
+
+def model_of(arguments: argparse.Namespace, samples: Task[object, object] | Path, progress: Progress) -> Path:
+    """The model that was named, else the one that the task is for. Raises CommandError where there is neither."""
+    model = arguments.model or (samples.model if isinstance(samples, Task) else "")
+    if not model:
+        raise CommandError(
+            f"say which model to {arguments.command}: samples of your own are for no model in particular"
+        )
+    return locate(model, progress).path
 
 
 def user_cache() -> Path | None:
