@@ -39,6 +39,9 @@ COMMANDS: Mapping[str, _Entry] = {
     "evaluate": _Entry("planish.runtime.cli.evaluate", "measure how well a model does on labelled samples"),
     "calibrate": _Entry("planish.runtime.cli.calibrate", "observe what a model's tensors hold on samples"),
     "quantize": _Entry("planish.runtime.cli.quantize", "make a model integer where that is faster and accurate enough"),
+    "quantize-report": _Entry(
+        "planish.runtime.cli.quantize_report", "show by tensor what a quantized model lost of the float one"
+    ),
     "profile-target": _Entry(
         "planish.runtime.cli.profile_target", "measure which integer kernels are the faster ones on this machine"
     ),
