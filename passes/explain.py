@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from planish.ir import Graph, Node, Value
@@ -46,7 +46,17 @@ def explain(graph: Graph, rules: Iterable[Rule], run: Run | None = None) -> list
             key = (rule.name, attempt.reason if attempt.matched > 1 else "")
             if key not in closest or attempt.matched > closest[key].matched:
                 closest[key] = attempt
-    return sorted(closest.values(), key=lambda attempt: (bool(attempt.reason), -attempt.matched))
+    return sorted(closest.values(), key=_closeness)
+
+
+def closest_of(graph: Graph, rules: Mapping[bool, Iterable[Rule]], run: Run) -> list[Attempt]:
+    """As `explain`, of rules by whether their pass is lossy: these fire where they are asked for, as here they are."""
+    found = [attempt for lossy, each in rules.items() for attempt in explain(graph, each, replace(run, lossy=lossy))]
+    return sorted(found, key=_closeness)
+
+
+def _closeness(attempt: Attempt) -> tuple[bool, int]:
+    return bool(attempt.reason), -attempt.matched
 
 
 def rules_of(passes: Iterable[Pass], pattern: str) -> list[Rule]:

@@ -65,6 +65,8 @@ _MEANING_SINCE: Mapping[str, int] = {
 _FLATTENING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))
 _FLATTENING_UNTIL = 13
 _NEGATIVE_AXES_SINCE = 11
+_SCALED = frozenset(("DequantizeLinear", "QuantizeLinear"))
+_SCALES_OF_CHANNELS_SINCE = 13
 _ATTRIBUTE = "attribute"
 _IGNORED = frozenset(("consumed_inputs",))
 
@@ -183,6 +185,8 @@ def lower_form(node: Node, opset: int) -> Spelling:
     operands, attributes = _lower_moved(node, found, opset)
     operands = (*operands, *(None,) * (target.min_input - len(operands)))  # a Loop writes a condition that it lacks
     lowered = Spelling(op_type, operands, _lower_attributes(node, attributes, found, opset))
+    if not domain and op_type in _SCALED and opset < _SCALES_OF_CHANNELS_SINCE and _has_many_scales(node):
+        raise GraphError(f"{op_type} with a scale for each channel needs opset {_SCALES_OF_CHANNELS_SINCE}", node)
     _check_operands(node, lowered, opset)
     return lowered
 
@@ -278,6 +282,12 @@ def _last_axis(operands: tuple[Value | None, ...], axis: Attribute | None) -> in
 
 def _lacks_last_axis(node: Node, opset: int) -> bool:
     return opset < _FLATTENING_UNTIL and _last_axis(node.operands, node.attribute("axis")) is None
+
+
+def _has_many_scales(node: Node) -> bool:
+    """Whether there surely is more than one, or none: some writers give the one that there is an axis."""
+    scale = node.operand(1)
+    return scale is not None and any(isinstance(dim, int) and dim != 1 for dim in scale.shape or ())
 
 
 def _lower_moved(node: Node, found: Form, opset: int) -> tuple[tuple[Value | None, ...], dict[str, Attribute]]:

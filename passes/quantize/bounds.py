@@ -18,8 +18,8 @@ _RANGES = {
     "Tanh": (-1.0, 1.0),
 }
 MOVES = frozenset(
-    ("DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "SpaceToDepth",
-     "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    ("DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "MaxPool", "Reshape",
+     "ReverseSequence", "Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )  # fmt: skip
 """Whose first result holds elements of the first operand and nothing else."""
 _STEPS = 16

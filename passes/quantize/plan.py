@@ -11,7 +11,7 @@ from typing import NamedTuple
 from planish.ir import Graph, Node, Value
 from planish.passes.quantize.forms import CLIPS, Form, biased_form, bound, form_of, gives_real, starts_at_zero
 from planish.passes.quantize.placement import Placement
-from planish.passes.quantize.products import raw_name
+from planish.passes.quantize.products import overflow, raw_name
 from planish.passes.quantize.scheme import Parameters, parameters
 
 Range = tuple[float, float]
@@ -80,9 +80,26 @@ def plan(graph: Graph, placement: Placement, ranges: Ranges, wanted: Callable[[S
         else:
             made.forms[node] = form
     _drop_without_range(made, placement, ranges)
-    _drop_islands(made, placement)
-    made.parameters = _parameters(made, placement, ranges)
-    return made
+    while True:
+        _drop_islands(made, placement)
+        made.parameters = _parameters(made, placement, ranges)
+        if not _drop_overflowing(made):
+            return made
+
+
+def _drop_overflowing(made: Plan) -> bool:
+    """Leave products whose bias no int32 codes hold as they are; whether there were some."""
+    found: dict[Node, str] = {}
+    for node, form in made.forms.items():
+        with_bias = node.op in ("Conv", "Gemm", "BatchNormalization") or form.inner is not None
+        reads = form.reads(node) if with_bias else ()
+        why = overflow(node, float(made.parameters[reads[0]].scale)) if reads else ""
+        if why:
+            found[node] = why
+    for node, why in found.items():
+        made.left[node] = why
+        del made.forms[node]
+    return bool(found)
 
 
 def _unknown(graph: Graph, form: Form, node: Node) -> str:

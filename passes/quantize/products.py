@@ -12,6 +12,7 @@ from planish.passes.quantize.scheme import Doubles
 
 _IMAGE = 4
 _MATRIX = 2
+_STEPS = 127
 
 
 def weight_obstacle(node: Node) -> str:
@@ -154,6 +155,31 @@ def biased_product(codes: Codes, node: Node) -> Node:
     made = _gemm(codes, codes.rows(x, width), x, weight, shift).result
     made.name = raw_name(node.result.name)
     return codes.unflattened(codes.coded(made, codes.target), x, columns)
+
+
+def overflow(node: Node, step: float) -> str:
+    """Why no weight's scale lets the bias of a product, or of what is written as one, fit int32 codes, or nothing.
+
+    step: of the activation; of an Add, of what its product reads.
+    """
+    bias = _bias_of(node)
+    if bias is None or not bias.size:
+        return ""
+    with np.errstate(over="ignore"):
+        least = float(np.max(np.asarray(least_scales(bias, np.asarray(step, np.float32)))))
+    fits = least * _STEPS <= float(np.finfo(np.float32).max)
+    return "" if fits else "its bias is so large beside its activation that the scale of its weight overflows"
+
+
+def _bias_of(node: Node) -> Doubles | None:
+    if node.op == "BatchNormalization":
+        return _scale_and_shift(node)[1]
+    if node.op == "Add":
+        bias = _product_and_bias(node)[1]
+        return None if bias is None else floats(bias)
+    bias = node.operand(2) if node.op in ("Conv", "Gemm") else None
+    factor = node.get_float("beta") if node.op == "Gemm" else 1.0
+    return None if bias is None else factor * floats(bias)
 
 
 def raw_name(name: str) -> str:

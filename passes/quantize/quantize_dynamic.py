@@ -49,7 +49,7 @@ class QuantizeDynamic(Pass):
     lossy: ClassVar[bool] = True
 
     only: str = "*"
-    """Patterns of the products to quantize, joined by |: of their names, operators, or what they take or give."""
+    """Patterns of the products to quantize, joined by |: of their names, operators, weights or results."""
     exclude: str = ""
     ranges: Calibration | None = None
     """What was observed of the tensors of this very graph, for `smooth` and `rounding=gram`."""
@@ -166,11 +166,11 @@ class _Quantizer:
 
     def kind(self, product: LinearProduct) -> tuple[str, Doubles | None]:
         """How the activation becomes codes, and the factors of its channels."""
-        if is_named(product.node, self.options.terms):
+        if is_named(product.node, self.options.terms, taken=True):
             return "two terms", None
-        if is_named(product.node, self.options.rows):
+        if is_named(product.node, self.options.rows, taken=True):
             return "by row", None
-        if not is_named(product.node, self.options.smoothed):
+        if not is_named(product.node, self.options.smoothed, taken=True):
             return "plain", None
         if self.options.smooth and product.x not in self.factors:
             self.factors[product.x] = self.smoothing(product)
@@ -189,8 +189,8 @@ class _Quantizer:
         found: dict[Node, LinearProduct] = {}
         for user in x.users:
             product = self.wanted(user) if user.graph is self.graph and user.operand(0) is x else None
-            other = any(is_named(user, patterns) for patterns in (self.options.terms, self.options.rows))
-            if product is not None and not other and is_named(user, self.options.smoothed):
+            other = any(is_named(user, patterns, taken=True) for patterns in (self.options.terms, self.options.rows))
+            if product is not None and not other and is_named(user, self.options.smoothed, taken=True):
                 found[user] = product
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from planish.passes.quantize.gram import Gram, gram_key
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
 from planish.passes.quantize.scheme import Scheme
+from planish.passes.quantize.selection import is_named
 from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
@@ -52,7 +52,7 @@ class QuantizeStatic(Pass):
     """gram: weights are rounded for the least error of the outputs, where `ranges` hold a Gram matrix of the inputs."""
     target: TargetName = "cpu-x86"
     only: str = "*"
-    """Patterns of the nodes to quantize, joined by |: of their names, operators or results."""
+    """Patterns of the nodes to quantize, joined by |: of their names, operators, weights or results."""
     exclude: str = ""
     shift: str = ""
     """Patterns of the convolutions whose weights take 1 as their zero point, with which ONNX Runtime works on x86 by
@@ -115,14 +115,14 @@ class QuantizeStatic(Pass):
         return self.ranges.grams.get(key)
 
     def _wanted(self, nodes: Sequence[Node]) -> str:
-        if not any(_is_named(node, self.only) for node in nodes):
+        if not any(is_named(node, self.only) for node in nodes):
             return f"only {self.only} is to be quantized"
-        excluded = any(_is_named(node, self.exclude) for node in nodes)
+        excluded = any(is_named(node, self.exclude) for node in nodes)
         return f"{self.exclude} is not to be quantized" if excluded else ""
 
     def quantize(self, made: Plan, codes: Codes, node: Node, form: Form, run: Run) -> None:
         sources, last = list(form.nodes(node)), node
-        codes.site, codes.shifted = node, any(_is_named(source, self.shift) for source in sources)
+        codes.site, codes.shifted = node, any(is_named(source, self.shift) for source in sources)
         codes.created, codes.target = [], codes.ranges.get(made.made(node.result))
         written = form.write(codes, node)
         for old, new in zip(node.results, written.results, strict=True):
@@ -152,9 +152,3 @@ def _erase_weights(nodes: Sequence[Node]) -> None:
             continue
         if value in value.graph.initializers:
             value.graph.erase(value)
-
-
-def _is_named(node: Node, patterns: str) -> bool:
-    """Whether one of the patterns, joined by |, is that of the node's name, its operator or the name of a result."""
-    names = (node.name, node.op, *(result.name for result in node.results))
-    return any(fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern for name in names if name)

@@ -260,7 +260,7 @@ class QuantizeWeights(RulePass):
     """Whether codes are signed and zero points left out."""
     embeddings: bool = True
     only: str = "*"
-    """Patterns of the nodes, joined by |: of their names, operators, or what they take or give."""
+    """Patterns of the nodes, joined by |: of their names, operators, weights or results."""
     exclude: str = ""
     ranges: Calibration | None = None
     accuracy: int = 0

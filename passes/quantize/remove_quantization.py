@@ -16,7 +16,7 @@ from planish.passes.fuse.walk import Root
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Maybe, Op, Var
 from planish.passes.quantize.bounds import MOVES, bounds
-from planish.passes.quantize.dequantized import arrays, dequantized
+from planish.passes.quantize.dequantized import arrays, dequantized, real
 from planish.passes.quantize.forms import nearest_obstacle
 from planish.passes.quantize.real_operators import RULES
 from planish.passes.rewrite import Contract, Match, Rule, rule
@@ -29,7 +29,7 @@ _BYTES = {DType.UINT8: (0, 255), DType.INT8: (-128, 127), DType.UINT16: (0, 6553
 _LEVELS = _BYTES | {DType.UINT4: (0, 15), DType.INT4: (-8, 7), DType.UINT2: (0, 3), DType.INT2: (-2, 1)}
 
 
-_MOVES = MOVES | {"Resize", "Split"}
+_MOVES = MOVES | {"Pad", "ReduceMax", "ReduceMin", "Resize", "Split"}
 
 
 def _pair(keep_clips: bool, m: Match) -> Value | None:
@@ -130,11 +130,17 @@ def dequantize_before(m: Match) -> Value | None:
         return m.decline("it makes other codes than those that it reads")
     if scale is None or scale.constant is None or scale.constant.size != 1:
         return m.decline("there is a scale for each channel, which may be moved elsewhere")
-    others = [user for result in node.results for user in result.users if user.op != "DequantizeLinear"]
+    others = any(user.op != "DequantizeLinear" for result in node.results for user in result.users)
     if others or (node.op != "Split" and len(node.results) > 1):
         return m.decline("its codes are read as they are, too")
+    further = list(node.operands[1:])
+    if node.op == "Pad" and node.get_str("mode") == "constant":
+        filled = real(m, node.operand(2) or m.constant(np.zeros((), np.uint8)), scale, m.root.operand(2))
+        if filled is None or filled.constant is None:
+            return m.decline("it pads with a code that is computed")
+        further[1:2] = [filled]
     early = m.add("DequantizeLinear", (node.operands[0], *m.root.operands[1:]), m.root.attributes)
-    late = m.add_node(Node(node.op, (early, *node.operands[1:]), node.attributes, len(node.results)))
+    late = m.add_node(Node(node.op, (early, *further), node.attributes, len(node.results)))
     m.cover(node)
     return late.results[moved.index]
 

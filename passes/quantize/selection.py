@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from planish.ir import Node
 
 
-def is_named(node: Node, patterns: str) -> bool:
-    """Whether one of the patterns, joined by |, is that of the node's name or operator, or of a value that it takes or
-    gives; a constant weight is one that it takes.
+def is_named(node: Node, patterns: str, *, taken: bool = False) -> bool:
+    """Whether one of the patterns, joined by |, is that of the node's name or operator, or of a value that it gives, or
+    of a constant that it takes; with `taken`, of any value that it takes.
     """
-    values = (value.name for value in (*node.operands, *node.results) if value is not None)
-    names = [name for name in (node.name, node.op, *values) if name]
-    return any(fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern for name in names)
+    operands = [value for value in node.operands if value is not None and (taken or value.constant is not None)]
+    names = [node.name, node.op, *(value.name for value in (*operands, *node.results))]
+    return any(fnmatchcase(name, pattern) for pattern in patterns.split("|") if pattern for name in names if name)

@@ -239,7 +239,7 @@ def product_of_codes(m: Match) -> Value | None:
     return m.add_node(Node(f"{CONTRIB}::MatMulIntegerToFloat", operands, None, 1, node.name)).result
 
 
-moved = Op((*sorted(MOVES - {"Identity"}), "Resize"))
+moved = Op((*sorted(MOVES - {"Identity"}), "ReduceMax", "ReduceMin", "Resize"))
 
 
 @rule(Op("QuantizeLinear", (moved, scale, Maybe(zero))), contract=Contract.EXACT, needs="no NaN")

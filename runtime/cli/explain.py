@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from planish import ir, passes
 from planish.passes import PASSES
-from planish.passes.explain import Attempt, explain, rules_of
+from planish.passes.explain import Attempt, closest_of, rules_of
 from planish.passes.kernels import kernels_for
 from planish.passes.run import Run
 from planish.runtime.cli.failures import CommandError
@@ -37,9 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     pattern: str = arguments.pattern
-    rules = rules_of([kind() for kind in PASSES.values()], pattern)
-    if not rules:
-        names: list[str] = [*PASSES, *(rule.name for rule in rules_of([kind() for kind in PASSES.values()], "*"))]
+    kinds = [kind() for kind in PASSES.values()]
+    rules = {lossy: rules_of([kind for kind in kinds if kind.lossy is lossy], pattern) for lossy in (False, True)}
+    if not any(rules.values()):
+        names: list[str] = [*PASSES, *(rule.name for rule in rules_of(kinds, "*"))]
         near = get_close_matches(pattern, names, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "planish passes lists them"
         raise CommandError(f"no rule of any pass is called {pattern!r}; {hint}")
@@ -48,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         target = destination_of(arguments)
         kernels = kernels_for(target.provider, target.domains)
         records = passes.run(graph, arguments.pipeline, fp=arguments.fp, kernels=kernels)
-    wanted = {rule.name for rule in rules}
+    wanted = {rule.name for each in rules.values() for rule in each}
     fired = [str(rewrite) for record in records for rewrite in record.rewrites if rewrite.rule in wanted]
-    attempts = explain(graph, rules, Run(arguments.fp, target=kernels))[: arguments.places]
+    attempts = closest_of(graph, rules, Run(arguments.fp, target=kernels))[: arguments.places]
     if arguments.json:
         print_json({"fired": fired, "attempts": [_described(attempt) for attempt in attempts]})
     else:

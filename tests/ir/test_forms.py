@@ -237,3 +237,19 @@ def test_nested_graphs_follow(run: Run) -> None:
             newer = ir.emit(ir.load(model), opset=opset)
             np.testing.assert_array_equal(run(newer, given)[0], expected)
             np.testing.assert_array_equal(run(ir.emit(ir.load(newer), opset=11), given)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("scales", "axis", "lowest"), [((), 1, 10), ((1,), 1, 10), ((3,), 1, 13), ((3,), 0, 13), ((0,), 1, 13)]
+)
+@pytest.mark.parametrize("op", ["QuantizeLinear", "DequantizeLinear"])
+def test_a_scale_for_each_channel_needs_its_opset(op: str, scales: tuple[int, ...], axis: int, lowest: int) -> None:
+    """Also along the axis that is the default, which no attribute says."""
+    b = Builder("net", opset=NEWEST)
+    dtype = DType.FLOAT if op == "QuantizeLinear" else DType.INT8
+    zero = b.constant(np.zeros(scales, np.int8))
+    value = b.node(op, (b.input("x", dtype, (3, 3)), b.constant(np.ones(scales, np.float32)), zero), {"axis": axis})
+    assert value.producer is not None
+    assert forms.lowest_opset(value.producer, 10) == (13 if axis == 0 else lowest)
+    with pytest.raises(GraphError):
+        forms.lower_form(value.producer, lowest - 1)

@@ -41,6 +41,21 @@ def test_where_it_fired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "fired it 1 times" in capsys.readouterr().out
 
 
+def test_a_pass_that_gives_up_accuracy_may_fire_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not its contract that keeps it from firing, unless --fp strict says so."""
+    path = tmp_path / "model.onnx"
+    text = "g (float[N,4] x) => (float[N,4] y) <float[4,4] w = {0}> { y = MatMul(x, w) }"
+    ir.save(ir.load(model(text.replace("{0}", "{" + ",".join("1" * 16) + "}"))), path)
+    assert main(["explain", str(path), "quantize-weights"]) == 0
+    printed = capsys.readouterr().out
+    assert "the weights are few" in printed
+    assert "contract" not in printed
+    assert main(["explain", str(path), "quantize-weights", "--fp", "strict"]) == 0
+    assert "is not allowed by fp=strict" in capsys.readouterr().out
+
+
 def test_no_such_rule(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(path), "fuse-conv-afine"]) == 2
     assert "did you mean fuse-conv-affine" in capsys.readouterr().err

@@ -344,3 +344,23 @@ def test_a_batch_normalization_of_no_image_stays() -> None:
     found = quantized(net.b.graph(), [{"x": random.standard_normal((2, 4, 9)).astype(np.float32)}])
     assert "BatchNormalization" in found.ops
     assert found.record.notes == ["batchnormalization2: it is no image, so that no convolution says the same"]
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "MatMul"])
+@pytest.mark.parametrize(("scale", "fits"), [(1e-9, False), (1.0, True)])
+def test_a_bias_beside_which_the_activation_is_nothing_keeps_it_float(kind: str, scale: float, fits: bool) -> None:
+    """No float32 is so large that codes of 32 bits times it and the step of the activation would reach the bias."""
+    huge = 1e37
+
+    def lay(net: Net, x: Value) -> Value:
+        if kind == "Conv":
+            return net.op("Conv", x, net.normal(3, 3, 1, 1, fan_in=3), net.floats(np.full(3, huge)))
+        w, b = net.normal(4, 3, fan_in=4), net.floats(np.full(3, huge))
+        return net.op("Add", net.op("MatMul", x, w), b) if kind == "MatMul" else net.op("Gemm", x, w, b)
+
+    shape = (2, 3, 4, 4) if kind == "Conv" else (2, 4)
+    found = laid(lay, shape, shape, scale=scale)
+    overflows = [note for note in found.record.notes if "the scale of its weight overflows" in note]
+    assert len(overflows) == (not fits)
+    assert found.coverage().is_whole
+    assert bool(found.record.rewrites) is fits
