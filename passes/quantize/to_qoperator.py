@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import numpy as np
 
 from planish.ir import DType, Node, Value
 from planish.ir.graph import Attribute
+from planish.ir.ops.elementwise import integer_limits
 from planish.passes.kernels import CONTRIB
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Maybe, Op, Var
@@ -257,6 +259,35 @@ def moved_codes(m: Match) -> Value | None:
     return m.add_node(Node(node.op, (x.codes, *node.operands[1:]), node.attributes, 1, node.name)).result
 
 
+clip = Op(("Clip", "Relu"))
+
+
+@rule(Op("QuantizeLinear", (clip, scale, Maybe(zero))), contract=Contract.EXACT, needs="no NaN")
+def implied_clip(m: Match) -> Value | None:
+    """Quantize(Relu(x)) -> Quantize(x), and so for Clip, where no code stands for a number beyond the bounds"""
+    node, made = m[clip], quantized_by(m, m.root)
+    limits = None if made is None or made.dtype is None else integer_limits(made.dtype.numpy)
+    if made is None or limits is None or made.is_by_channel:
+        return m.decline("its result is not quantized to 8 bits with one known scale")
+    low, high = _bounds(node)
+    ends = [(limit - float(made.zeros)) * float(made.scales) for limit in limits]
+    if not low <= ends[0] <= ends[1] <= high:
+        return m.decline("there are codes for numbers that it clips, or its bounds are computed")
+    return m.add("QuantizeLinear", (node.operands[0], *m.root.operands[1:]), m.root.attributes)
+
+
+def _bounds(node: Node) -> tuple[float, float]:
+    """NaN for one that is computed."""
+    return (0.0, math.inf) if node.op == "Relu" else (_bound(node, 1, -math.inf), _bound(node, 2, math.inf))
+
+
+def _bound(node: Node, place: int, absent: float) -> float:
+    value = node.operand(place)
+    if value is None:
+        return absent
+    return math.nan if value.constant is None else float(value.constant.array().astype(np.float64).reshape(-1)[0])
+
+
 @rule(Op("Split"), contract=Contract.EXACT)
 def split_codes(m: Match) -> tuple[Value, ...] | None:
     """Split(Dequantize(q)) -> Dequantize(Split(q)), where each part is quantized as q is"""
@@ -295,4 +326,4 @@ class ToQOperator(RulePass):
     lossy: ClassVar[bool] = True
 
     def rules(self) -> Sequence[Rule]:
-        return (operator_on_codes, moved_codes, split_codes, same_codes, product_of_codes)
+        return (implied_clip, operator_on_codes, moved_codes, split_codes, same_codes, product_of_codes)
