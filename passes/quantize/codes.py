@@ -15,8 +15,9 @@ from planish.passes.quantize.gram import Gram
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.scheme import Doubles, Floats, Parameters, Scheme, parameters, quantize
 
-_LARGEST_BIAS = 2.0**31 - 256
-"""In steps: what rounds to int32, with a little room for what a kernel adds to it."""
+_LARGEST_BIAS = 2.0**30
+"""In steps: as much again is left for the products that a kernel adds to it, of 32,768 terms and more. Beyond int32 an
+accumulator wraps around: a channel of weights that are nearly 0 would give its highest code instead of its lowest."""
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 

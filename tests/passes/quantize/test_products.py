@@ -14,7 +14,7 @@ from planish.ir import DType, Value
 from planish.ir.types import Array
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
-from tests.passes.quantize.statically import Static, quantized
+from tests.passes.quantize.statically import ONE_THREAD, Static, quantized
 from tests.passes.quantize.topologies import Net
 
 Shape = Sequence[int]
@@ -364,3 +364,29 @@ def test_a_bias_beside_which_the_activation_is_nothing_keeps_it_float(kind: str,
     assert len(overflows) == (not fits)
     assert found.coverage().is_whole
     assert bool(found.record.rewrites) is fits
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "MatMul"])
+@pytest.mark.parametrize("bias", [-3.7, 3.7])
+def test_a_channel_of_next_to_no_weight_does_not_wrap_around(kind: str, bias: float) -> None:
+    """Its bias takes many steps of the accumulator, and what the kernel adds to it must still fit int32."""
+    weight = np.full((8, 32), 1e-7)
+    weight[1:] = random.standard_normal((7, 32)) / 6
+    shifts = np.full(8, bias)
+
+    def lay(net: Net, x: Value) -> Value:
+        if kind == "Conv":
+            y = net.op("Conv", x, net.floats(weight.reshape(8, 32, 1, 1)), net.floats(shifts))
+        elif kind == "Gemm":
+            y = net.op("Gemm", x, net.floats(weight), net.floats(shifts), transB=1)
+        else:
+            y = net.op("Add", net.op("MatMul", x, net.floats(weight.T)), net.floats(shifts))
+        return net.op("Neg", net.relu(y))
+
+    shape = (2, 32, 4, 4) if kind == "Conv" else (64, 32)
+    found = laid(lay, shape, shape)
+    assert found.coverage().is_whole
+    feed = {"x": np.full(shape, 5, np.float32)}
+    for far in (feed, {"x": -feed["x"]}):
+        results = np.asarray(Session(found.after.SerializeToString(), ONE_THREAD).run(far)[0])
+        assert np.abs(results[:, 0] + max(bias, 0)).max() < 0.05
