@@ -14,7 +14,7 @@ from planish.ir.ops.elementwise import integer_limits
 from planish.runtime.providers import Array
 
 Doubles = NDArray[np.float64]
-_PART = 1 << 18
+_PART = 1 << 15
 """Elements that are looked at together."""
 _BINS = 16
 _MATRIX = 2
@@ -78,15 +78,19 @@ class Tally:
         for wanted, has in _parts(reference, found):
             self._add(wanted, has.astype(np.float64))
 
-    def _add(self, wanted: Doubles, has: Doubles) -> NDArray[np.bool_]:
-        """Where both are finite."""
-        finite = np.isfinite(wanted) & np.isfinite(has)
-        a, b = wanted[finite], has[finite]
+    def _add(self, wanted: Doubles, has: Doubles) -> tuple[Doubles, NDArray[np.bool_] | None]:
+        """What of the first is finite in both, and where that is, if it is not everywhere."""
         self.count += wanted.size
-        self.infinite += wanted.size - a.size
-        self.signal += float(a @ a)
-        self.noise += float((a - b) @ (a - b))
-        return finite
+        finite = None
+        with np.errstate(all="ignore"):
+            total = np.sum(wanted) + np.sum(has)
+        if not np.isfinite(total):  # sums of finite numbers may overflow, too, and are looked at one by one then
+            finite = np.isfinite(wanted) & np.isfinite(has)
+            wanted, has = wanted[finite], has[finite]
+            self.infinite += finite.size - wanted.size
+        self.signal += _power(wanted)
+        self.noise += _power(wanted - has)
+        return wanted, finite
 
     def error(self, name: str) -> Error:
         snr = decibels(self.signal, self.noise)
@@ -110,13 +114,13 @@ class CodeTally(Tally):
         for wanted, has in _parts(reference, codes):
             numbers = has.astype(np.int64)
             self.seen += np.bincount(numbers - self.low, minlength=self.seen.size)
-            finite = self._add(wanted, np.asarray((numbers - zero_point) * scale, np.float64))
-            real, kept = wanted[finite], numbers[finite]
-            self.beyond += int(np.count_nonzero((real < ends[0]) | (real > ends[1])))
+            real, finite = self._add(wanted, np.asarray((numbers - zero_point) * scale, np.float64))
+            kept = numbers if finite is None else numbers[finite]
+            self.beyond += int(np.count_nonzero(real < ends[0])) + int(np.count_nonzero(real > ends[1]))
             self.nonzero += int(np.count_nonzero(real))
-            self.vanished += int(np.count_nonzero((real != 0) & (kept == zero_point)))
-            rounded = (np.clip(np.rint(real / scale) + zero_point, self.low, self.high) - zero_point) * scale
-            self.alone += float((real - rounded) @ (real - rounded))
+            self.vanished += int(np.count_nonzero(real[kept == zero_point]))
+            rounded = np.clip(np.rint(real / scale), self.low - zero_point, self.high - zero_point) * scale
+            self.alone += _power(real - rounded)
 
     def error(self, name: str) -> Error:
         finite = self.count - self.infinite
@@ -157,6 +161,12 @@ def decibels(signal: float, noise: float) -> float | None:
     if not (0 < signal < math.inf and 0 < noise < math.inf):
         return None
     return 10 * (math.log10(signal) - math.log10(noise))
+
+
+def _power(numbers: Doubles) -> float:
+    """The sum of squares; not by BLAS, whose threads wait for each other over so few."""
+    with np.errstate(over="ignore"):
+        return float(np.square(numbers).sum())
 
 
 def _part(count: int, of: int) -> float | None:
