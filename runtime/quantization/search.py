@@ -18,7 +18,6 @@ from planish.passes.quantize.lower_activations import LowerActivations
 from planish.passes.quantize.plan import predictions
 from planish.passes.quantize.quantize_dynamic import QuantizeDynamic
 from planish.passes.quantize.quantize_static import QuantizeStatic, TargetName
-from planish.passes.quantize.quantize_weights import QuantizeWeights
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.calibrate import calibrate
 from planish.runtime.compile import optimize
@@ -30,7 +29,7 @@ from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.quantization.candidate import Candidate, QuantizeResult
 from planish.runtime.quantization.floating import within, without
-from planish.runtime.quantization.trials import Budget, Samples, Trial, Trials, metric_value, tidy
+from planish.runtime.quantization.trials import Budget, Samples, Trial, Trials, metric_value, tables, tidy
 from planish.runtime.report import interval_text
 from planish.runtime.samples import Feeds, parts_of
 from planish.runtime.statistics import Interval
@@ -103,14 +102,8 @@ class Search:
         trials, calibration = self._prepared(references)
         quantizing = QuantizeStatic(ranges=calibration, target=policy, only=only, exclude=exclude)
         quantizing = replace(quantizing, shift=self._shifted(trials.graph(), calibration, quantizing, cache))
-        found, excluded = within(trials, budget, trials.with_best_ranges(quantizing))
-        coverage: Coverage | None = None
-        if found.candidate.integer:
-            found, coverage = self._proved(trials, budget, found)
         feeds = references.alike(MIN_FEEDS)
-        dynamic = self._dynamic(trials, budget, quantizing)
-        if dynamic is not None and self._is_better(budget, dynamic, found, feeds, seconds):
-            found, excluded, coverage = dynamic, (), None
+        found, excluded, coverage = self._chosen(trials, budget, quantizing, feeds, seconds)
         others = self._front(budget, found, feeds, seconds)
         if not found.candidate.integer or not budget.holds(found):
             reason = "nothing of it can be quantized within the budget"
@@ -124,6 +117,23 @@ class Search:
             reason = f"it is not surely faster than the optimized float model: {times} times"
             return done(optimized, reason, tried, excluded)
         return done(found.path, "", tried, excluded, coverage)
+
+    def _chosen(
+        self, trials: Trials, budget: Budget, quantizing: QuantizeStatic, feeds: Sequence[Feeds], seconds: float
+    ) -> tuple[Trial, tuple[str, ...], Coverage | None]:
+        """The fastest that holds the budget or, where none does, what came nearest; and what it leaves float."""
+        start = trials.with_best_ranges(quantizing)
+        dynamic = self._dynamic(trials, budget, quantizing)
+        if dynamic is None:
+            found, excluded = within(trials, budget, start)
+        else:
+            found, excluded = budget.graded(start), ()
+            is_slower = not found.candidate.integer or not budget.holds(found)
+            if is_slower or self._latency(found.path, dynamic.path, feeds, seconds).ratio > 1:
+                return dynamic, (), None
+        if not found.candidate.integer:
+            return found, excluded, None
+        return self._proved(trials, budget, found, excluded)
 
     def _budget(self) -> Budget:
         base = 1.0
@@ -163,7 +173,9 @@ class Search:
                 found.append(escape(node.result.name))
         return "|".join(found)
 
-    def _proved(self, trials: Trials, budget: Budget, trial: Trial) -> tuple[Trial, Coverage]:
+    def _proved(
+        self, trials: Trials, budget: Budget, trial: Trial, excluded: tuple[str, ...]
+    ) -> tuple[Trial, tuple[str, ...], Coverage]:
         """What ONNX Runtime made of the nodes that were to be integer; what did not make it is left float."""
 
         def proof(found: Trial) -> Coverage:
@@ -171,12 +183,12 @@ class Search:
 
         coverage = proof(trial)
         if coverage.is_whole:
-            return trial, coverage
+            return trial, excluded, coverage
         less = without(trial.quantizing, [failed.prediction.node for failed in coverage.failures])
         found = budget.graded(trials.trial(less, f"{trial.candidate.name}-proved"))
         if not found.candidate.integer or not budget.holds(found):
-            return trial, coverage
-        return found, proof(found)
+            return trial, excluded, coverage
+        return found, excluded, proof(found)
 
     # What else there is
 
@@ -193,17 +205,12 @@ class Search:
         quantizing = QuantizeDynamic(
             only=like.only, exclude=like.exclude, ranges=like.ranges, smooth=_SMOOTH, rows="|".join(map(escape, rows))
         )
-        path, integer = trials.build((quantizing, QuantizeWeights(only="Gather")), "dynamic")
+        path, integer = trials.build((quantizing, *tables(like.only, like.exclude)), "dynamic")
         if not integer:
             return None
         fidelity = trials.references.fidelity(path, self.target)
         trial = budget.graded(Trial(like, path, Candidate("dynamic", path.stat().st_size, fidelity, integer)))
         return trial if budget.holds(trial) else None
-
-    def _is_better(self, budget: Budget, dynamic: Trial, other: Trial, feeds: Sequence[Feeds], seconds: float) -> bool:
-        if not other.candidate.integer or not budget.holds(other):
-            return True
-        return self._latency(other.path, dynamic.path, feeds, seconds).ratio > 1
 
     # What it gains
 

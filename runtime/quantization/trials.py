@@ -13,6 +13,7 @@ from planish.ir import Graph
 from planish.passes.kernels import kernels_for
 from planish.passes.manager import Stage
 from planish.passes.quantize.quantize_static import Method, QuantizeStatic
+from planish.passes.quantize.quantize_weights import QuantizeWeights
 from planish.runtime.calibrate import calibrate
 from planish.runtime.evaluate import evaluate
 from planish.runtime.fidelity import Fidelity, References
@@ -105,7 +106,7 @@ class Trials:
         return path, sum(rewrite.rule != "hold-float" for rewrite in records[0].rewrites)
 
     def trial(self, quantizing: QuantizeStatic, name: str) -> Trial:
-        path, integer = self.build((quantizing,), name)
+        path, integer = self.build((quantizing, *tables(quantizing.only, quantizing.exclude)), name)
         fidelity = self.references.fidelity(path, self.target)
         return Trial(quantizing, path, Candidate(name, path.stat().st_size, fidelity, integer))
 
@@ -131,6 +132,11 @@ class Trials:
         self.progress("rounding weights", 0.55)
         made = self.with_best_ranges(replace(quantizing, rounding="gram"), "-gram")
         return made if made.candidate.fidelity.noise < trial.candidate.fidelity.noise else trial
+
+
+def tables(only: str, exclude: str) -> tuple[Stage, ...]:
+    """What stores tables of embeddings in 8 bits, with a scale for each row: half a step is a part in 254 of a row."""
+    return (QuantizeWeights(only="Gather", exclude=exclude),) if only == "*" else ()
 
 
 def tidy() -> tuple[Stage, ...]:
