@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,13 +24,26 @@ class Fitted(NamedTuple):
     """What to add to the bias, [channels]."""
 
 
+_KNOWN: WeakKeyDictionary[Gram, dict[bytes, Fitted | None]] = WeakKeyDictionary()
+"""By the Gram matrix and what else decides: a search quantizes one graph over and over."""
+
+
 def fitted(array: Doubles, found: Parameters, gram: Gram, *, has_bias: bool) -> Fitted | None:
     """Codes by given scales of the weight of a Conv [M, C / group, *kernel], axis 0, or of a matrix [K, N], axis 1.
 
     Second-order rounding, then coordinate descent, on the Gram matrix; of every output channel the codes are kept only
     where they beat rounding to nearest. With a bias the inputs' means are taken care of by it, and the codes are for
-    what deviates from them. None where the Gram matrix is of other rows.
+    what deviates from them. None where the Gram matrix is of other rows. Nothing is worked out twice for one Gram.
     """
+    known = _KNOWN.setdefault(gram, {})
+    parts = (array.tobytes(), repr((array.shape, found.scheme, has_bias)).encode())
+    digest = hashlib.sha256(b"".join((*parts, found.scale.tobytes(), found.zero_point.tobytes()))).digest()
+    if digest not in known:
+        known[digest] = _fitted(array, found, gram, has_bias=has_bias)
+    return known[digest]
+
+
+def _fitted(array: Doubles, found: Parameters, gram: Gram, *, has_bias: bool) -> Fitted | None:
     columns = array if found.scheme.axis == 1 else array.reshape(array.shape[0], -1).T
     groups, length = gram.matrix.shape[:2]
     if columns.shape[0] != length or columns.shape[1] % groups or not gram.count:

@@ -21,7 +21,9 @@ class Placement:
     above and imply no Relu. residuals_quantized: whether a sum takes codes of both addends, as ONNX Runtime's CPU
     kernels do; TensorRT fuses the sum with one of the convolutions that it adds, whose own result stays float.
     biased_products: whether a matrix product over more than two axes and its bias are written as a Gemm of rows.
-    elementwise: whether there are kernels of codes for what works element by element.
+    elementwise: whether there are kernels of codes for what works element by element. holds_floats: whether a product
+    that stays float between codes is guarded against ONNX Runtime, which would round its weights; TensorRT knows no
+    activations with a scale for each channel, which the guard is.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Placement:
     residuals_quantized: bool
     biased_products: bool
     elementwise: bool
+    holds_floats: bool
 
     @property
     def activation_scheme(self) -> Scheme:
@@ -45,6 +48,7 @@ _CPU = Placement(
     residuals_quantized=True,
     biased_products=True,
     elementwise=True,
+    holds_floats=True,
 )
 PLACEMENTS: Mapping[str, Placement] = MappingProxyType(
     {
@@ -58,6 +62,7 @@ PLACEMENTS: Mapping[str, Placement] = MappingProxyType(
             residuals_quantized=False,
             biased_products=False,
             elementwise=False,
+            holds_floats=False,
         ),
     }
 )

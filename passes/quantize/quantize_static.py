@@ -17,6 +17,7 @@ from planish.passes.quantize.calibration import Calibration, TensorStatistics
 from planish.passes.quantize.codes import Codes
 from planish.passes.quantize.forms import Form
 from planish.passes.quantize.gram import Gram, gram_key
+from planish.passes.quantize.held_floats import hold_floats
 from planish.passes.quantize.placement import PLACEMENTS
 from planish.passes.quantize.plan import ISLAND, Plan, Range, plan
 from planish.passes.quantize.scheme import Scheme
@@ -76,6 +77,8 @@ class QuantizeStatic(Pass):
                 return
             codes.gram = self._gram(keys[node])
             self.quantize(made, codes, node, form, run)
+        if PLACEMENTS[self.target].holds_floats:
+            hold_floats(graph, run)
 
     def plan(self, graph: Graph, newest_opset: int | None = None) -> Plan:
         """What the pass would do to a graph, nested graphs left out, if no opset beyond the newest may be used."""

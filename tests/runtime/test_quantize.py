@@ -6,7 +6,6 @@ Times are made up here, so that no test depends on the machine.
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from planish.passes.errors import CalibrationError
 from planish.runtime.benchmark import benchmark
 from planish.runtime.latency import LatencyReport
 from planish.runtime.providers import Target
+from planish.runtime.quantization import search
 from planish.runtime.quantize import placement_of, quantize
 from planish.runtime.quantize_report import quantize_dict, quantize_text
 
@@ -66,7 +66,7 @@ def speed(monkeypatch: pytest.MonkeyPatch, measured: LatencyReport) -> list[floa
     def made_up(*_: object, **__: object) -> LatencyReport:
         return replace(measured, ratio=told[-1], low=told[-1], high=told[-1])
 
-    monkeypatch.setattr(import_module("planish.runtime.quantize"), "benchmark", made_up)
+    monkeypatch.setattr(search, "benchmark", made_up)
     return told
 
 
