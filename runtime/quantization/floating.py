@@ -15,6 +15,8 @@ from planish.runtime.cost import reduction_length
 from planish.runtime.fidelity import References
 from planish.runtime.quantization.trials import Budget, Trial, Trials
 
+_SPARSE = 4
+"""Every so many of the references tell how much a group costs: noise is no matter of a few samples."""
 _LEAST_PART = 0.01
 """Of all the work: a group that does less saves no more time by going back."""
 
@@ -97,7 +99,7 @@ def _ordered(trials: Trials, found: Trial) -> list[Group]:
     if quantizing.ranges is None:
         return []
     every = trials.references
-    few = References(every.feeds[::2], every.outputs[::2])
+    few = References(every.feeds[::_SPARSE], every.outputs[::_SPARSE])
     base = few.fidelity(found.path, trials.target).noise
     candidates = groups(quantizing.plan(trials.graph()), quantizing.ranges)
     worth: dict[Group, float] = {}
