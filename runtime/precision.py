@@ -46,10 +46,11 @@ _RUNS = 24
 """On which the result must hold."""
 _PROBES = 4
 """At most so many of these tell parts apart."""
-_STEPS = 16
+_STEPS, _FILLS = 16, 12
 _LEAST, _AIM = 0.6, 0.85
 """Of the budget: where the search ends, and where it aims."""
 _STRIDE = 4.0
+_TINY = 1e-300
 _FLOOR = 0.25
 """A run counts where single precision itself takes no more than this part of the budget."""
 
@@ -217,7 +218,10 @@ class _Trial:
                     best, noise = found, float(noises.max())
                 if noises.max() >= _LEAST * budget or np.array_equal(found.half, self.computes):
                     break
-                given = {place: min(_STRIDE, _AIM * budget / noises.max()) * part for place, part in given.items()}
+                given = {
+                    place: min(_STRIDE, _AIM * budget / max(noises.max(), _TINY)) * part
+                    for place, part in given.items()
+                }
             elif worst not in known and len(known) < _PROBES:
                 known[worst] = self.costs(worst, floor[worst], progress)
                 given[worst] = min(given.values())
@@ -227,7 +231,19 @@ class _Trial:
                 given = {
                     p: part * max(1 / _STRIDE, 1 / (over[p] / _AIM if over[p] > 1 else 1)) for p, part in given.items()
                 }
-        return best, noise
+        return self.filled(best, noise, budget)
+
+    def filled(self, choice: Choice, noise: float, budget: float) -> tuple[Choice, float]:
+        """With what else the budget turns out to hold, tried one after the other: the largest weights first."""
+        sizes = self.sizes
+        order = sorted(np.flatnonzero(~choice.stored & (sizes > 0)), key=lambda place: -sizes[place])
+        for place in order[:_FILLS]:
+            stored = choice.stored.copy()
+            stored[place] = True
+            worst = float(self.of(Choice(stored, choice.half)).max())
+            if worst <= budget:
+                choice, noise = Choice(stored, choice.half), worst
+        return choice, noise
 
     def costs(self, run: int, floor: float, progress: Progress) -> tuple[Doubles, Doubles]:
         """Of the constants and of the tensors of each part alone, on one run."""

@@ -39,6 +39,9 @@ COMMANDS: Mapping[str, _Entry] = {
     "evaluate": _Entry("planish.runtime.cli.evaluate", "measure how well a model does on labelled samples"),
     "calibrate": _Entry("planish.runtime.cli.calibrate", "observe what a model's tensors hold on samples"),
     "quantize": _Entry("planish.runtime.cli.quantize", "make a model integer where that is faster and accurate enough"),
+    "convert-precision": _Entry(
+        "planish.runtime.cli.convert_precision", "write a model in half precision, but for what that costs too much"
+    ),
     "explain": _Entry("planish.runtime.cli.explain", "say why a rewrite did not fire where it came closest"),
     "inspect": _Entry("planish.runtime.cli.inspect", "show operators, parameters, multiply-accumulates and interface"),
     "lower": _Entry(
