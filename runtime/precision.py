@@ -63,7 +63,7 @@ class PrecisionResult:
     target: Path
     wanted: float
     found: float
-    """With each number rounded where hardware of half precision rounds it."""
+    """The lower one: with each number rounded where hardware of half precision rounds it, and with constants alone."""
     everywhere: float
     """The same where all that the pass may convert is half."""
     on_provider: float
@@ -258,9 +258,10 @@ class _Trial:
         return np.maximum(constants, 0), np.maximum(tensors, 0)
 
     def of(self, choice: Choice) -> Doubles:
-        """On the runs that count."""
-        stored, half = np.flatnonzero(choice.stored | choice.half), np.flatnonzero(choice.half)
-        return self.noises(stored.tolist(), half.tolist(), np.flatnonzero(self.counted))
+        """On the runs that count: the more of what hardware makes of it that rounds between nodes, and that does not."""
+        stored, half = np.flatnonzero(choice.stored | choice.half).tolist(), np.flatnonzero(choice.half).tolist()
+        places = np.flatnonzero(self.counted)
+        return np.maximum(self.noises(stored, half, places), self.noises(stored, (), places))
 
     def noises(self, stored: Sequence[int], half: Sequence[int], places: Places) -> Doubles:
         return _noises(self.session, self.references, places, self.switches.feeds(stored, half))

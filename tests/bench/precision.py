@@ -2,11 +2,11 @@
 
     python tests/bench/precision.py [MODEL ...] [--snr 50] [--to float16] [--seed 7]
 
-Signal to noise in dB, of the worst output of the worst run, on random inputs at the bindings of the zoo. `all`: all that
-the pass may convert, each number rounded as hardware of half precision rounds it; `found`: the same of what was chosen;
-`runtime`: as ONNX Runtime's CPU provider runs it; `fresh`: that, on inputs that the search did not see. Runs are left
-out of which single precision itself, worked out in another order, loses as much. Shares are of the weights' bytes and
-of nodes.
+Signal to noise in dB, of the worst output of the worst run, on random inputs at the bindings of the zoo. `all`: of all
+that the pass may convert, each number rounded as hardware of half precision rounds it; `found`: the same of what was
+chosen; `runtime`: as ONNX Runtime's CPU provider runs it; `fresh`: that, on inputs that the search did not see. Runs
+are left out of which single precision itself, worked out in another order, loses as much. Shares are of the weights'
+bytes and of nodes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def inputs_of(model: ZooModel) -> Inputs:
 
 
 def fresh(model: ZooModel, half: Path, seed: int) -> float:
-    """Of the worst run of which the float model, all of ONNX Runtime's own optimizations on, keeps 6 dB more than 50."""
+    """Of the worst run; those are left out of which the float model keeps less than 56 dB with all optimizations on."""
     path = fetch(model.name)
     feeds = Feeds(ir.load(path), {}, model.ranges, seed)
     plain = Target(threads=1, optimization="disabled")
