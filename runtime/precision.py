@@ -258,7 +258,7 @@ class _Trial:
         return np.maximum(constants, 0), np.maximum(tensors, 0)
 
     def of(self, choice: Choice) -> Doubles:
-        """On the runs that count: the more of what hardware makes of it that rounds between nodes, and that does not."""
+        """On the runs that count: the more of what it is where nodes round their results, and where they do not."""
         stored, half = np.flatnonzero(choice.stored | choice.half).tolist(), np.flatnonzero(choice.half).tolist()
         places = np.flatnonzero(self.counted)
         return np.maximum(self.noises(stored, half, places), self.noises(stored, (), places))
