@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 def _walk(values: Doubles, rows: _Rows, parameters: Parameters, cost: Doubles, width: int) -> _Found:
     """Through some rows, [rows, beams, columns]."""
     block = values
-    columns: Places = np.arange(cost.shape[1])
+    columns = np.arange(len(values[0, 0]))
     steps: list[tuple[Doubles, Doubles, Places]] = []
     for k in range(len(values)):
         choices = _two_nearest(block[0], rows.scale[k], rows.zero_point[k], parameters)
