@@ -52,7 +52,8 @@ def round_in_turn(
     where = target or Target(threads=1)
     feeds = samples if isinstance(samples, Task | str | os.PathLike) else tuple(samples)
     with ExitStack() as stack:
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-"))) / "partly.onnx"
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
+        path = folder / "whole.onnx"
         ir.save(ir.load(model), path)
         todo = [node for node in ir.load(path).nodes if gram_key(node) is not None and is_named(node, stage.only)]
         weights = list(dict.fromkeys(_weight(node) for node in todo if not is_named(node, stage.exclude)))
@@ -69,7 +70,9 @@ def round_in_turn(
             only = "|".join(map(escape, chosen))
             turn = replace(stage, only=only, embeddings=False, rounding="gram", ranges=_aiming(seen, exact, nodes))
             passes.run(graph, (turn,), kernels=kernels_for(where.provider, where.domains))
+            before, path = path, folder / f"partly-{start}.onnx"
             ir.save(graph, path)
+            before.unlink()
         result = ir.load(path)
         passes.run(result, (replace(stage, only=f"{stage.only}", rounding="nearest", ranges=None),))
         return ir.load(ir.emit(result))
