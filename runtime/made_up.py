@@ -19,6 +19,8 @@ from planish.runtime.session import Session
 
 _WIDE = Kind("wide", lambda random, shape: 2.0 * random.standard_normal(shape))
 _KINDS = (NORMAL, UNIFORM, _WIDE)
+_MOST = 48
+_TURNS = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ def made_up(model: Path, target: Target, known: Inputs) -> References:
     feeds = Feeds(ir.load(model), known.fixed, known.ranges, 0)
     found = [feeds.complete(binding) for binding in known.bindings] or _accepted(model, feeds, target)
     session = Session(model, target)
-    sets = [feeds.make(kind, binding).feeds for binding in found if not binding.is_empty for kind in _KINDS]
+    found = [binding for binding in found if not binding.is_empty]
+    turns = max(1, min(_TURNS, _MOST // max(len(found) * len(_KINDS), 1)))
+    sets = [feeds.make(kind, b, turn=turn).feeds for b in found for kind in _KINDS for turn in range(turns)]
     runs = [(inputs, floats_of(session.run(inputs))) for inputs in sets]
     kept = [run for run in runs if all(np.isfinite(output).all() for output in run[1])]
     if not kept:

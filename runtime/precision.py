@@ -49,6 +49,8 @@ _PROBES = 4
 _STEPS, _FILLS = 16, 12
 _LEAST, _AIM = 0.6, 0.85
 """Of the budget: where the search ends, and where it aims."""
+_MARGIN = 0.8
+"""Of the budget, what a search may use up: there are other inputs than those that it sees."""
 _STRIDE = 4.0
 _TINY = 1e-300
 _FLOOR = 0.25
@@ -63,7 +65,7 @@ class PrecisionResult:
     target: Path
     wanted: float
     found: float
-    """The lower one: with each number rounded where hardware of half precision rounds it, and with constants alone."""
+    """The lower one: with each number rounded where hardware of half precision rounds it, and as it runs here."""
     everywhere: float
     """The same where all that the pass may convert is half."""
     on_provider: float
@@ -133,8 +135,7 @@ def convert_precision(
         begin = ConvertPrecision(to=to, keep=keep, ranges=seen)
         trial = _Trial(optimized, folder, begin, references, target)
         found = trial.search(10 ** (-snr / 10), progress)
-        result = ir.load(optimized)
-        passes.run(result, (found.stage,))
+        result = trial.converted(found.stage)
         ir.save(result, target_path)
         progress("done", 1.0)
         on_provider = _noises(Session(target_path, target), references, np.flatnonzero(trial.counted), {}).max()
@@ -167,6 +168,7 @@ class _Trial:
         self, optimized: Path, folder: Path, begin: ConvertPrecision, references: References, target: Target
     ) -> None:
         graph = ir.load(optimized)
+        self.optimized, self.folder, self.target = optimized, folder, target
         self.begin = begin
         self.references = references
         run = Run(target=cpu())
@@ -192,7 +194,7 @@ class _Trial:
         everywhere = float(noises.max())
         if everywhere <= budget:
             return _Found(self.stage(whole), everywhere, everywhere)
-        choice, noise = self.within(budget, floor, np.flatnonzero(self.counted)[noises.argmax()], progress)
+        choice, noise = self.within(_MARGIN * budget, floor, np.flatnonzero(self.counted)[noises.argmax()], progress)
         return _Found(self.stage(choice), noise, everywhere)
 
     def within(self, budget: float, floor: Doubles, first: int, progress: Progress) -> tuple[Choice, float]:
@@ -258,10 +260,18 @@ class _Trial:
         return np.maximum(constants, 0), np.maximum(tensors, 0)
 
     def of(self, choice: Choice) -> Doubles:
-        """On the runs that count: the more of what it is where nodes round their results, and where they do not."""
+        """On the runs that count: the more of what it is where nodes round their results, and of what it is here."""
         stored, half = np.flatnonzero(choice.stored | choice.half).tolist(), np.flatnonzero(choice.half).tolist()
         places = np.flatnonzero(self.counted)
-        return np.maximum(self.noises(stored, half, places), self.noises(stored, (), places))
+        converted = self.folder / "half.onnx"
+        ir.save(self.converted(self.stage(choice)), converted)
+        here = _noises(Session(converted, self.target), self.references, places, {})
+        return np.maximum(self.noises(stored, half, places), here)
+
+    def converted(self, stage: ConvertPrecision) -> Graph:
+        graph = ir.load(self.optimized)
+        passes.run(graph, (stage,))
+        return graph
 
     def noises(self, stored: Sequence[int], half: Sequence[int], places: Places) -> Doubles:
         return _noises(self.session, self.references, places, self.switches.feeds(stored, half))
