@@ -25,6 +25,7 @@ class Conversion:
         self.halves: dict[Value, Value] = {}
         self.created: dict[Node, None] = {}
         self.constants: dict[Value, Value] = {}
+        self.stored: dict[Value, Value] = {}
         self.replaced: list[Node] = []
 
     def interface(self, inputs: Sequence[Value]) -> None:
@@ -53,6 +54,23 @@ class Conversion:
             new.name = old.name
         self.replaced.append(node)
         self.run.record(f"to-{self.half.name}", made.origin, made.results[0].name)
+
+    def store(self, node: Node, slots: Sequence[int]) -> None:
+        """Let a node that stays in single precision read its weights out of half precision, as far as they are in it.
+
+        Constants that both types take alike, as those of one element do, stay: nothing would be gained.
+        """
+        for position in slots:
+            operand = node.operands[position]
+            tensor = None if operand is None else operand.constant
+            if operand is None or tensor is None or tensor.size <= 1 or self.half.loss(tensor):
+                continue
+            if operand not in self.stored:
+                half = self.of(operand)
+                self.stored[operand] = self.new_cast(half, DType.FLOAT, operand)
+                self.run.record(f"store-{self.half.name}", (operand.name or node.label,), half.name)
+            self.graph.set_operand(node, position, self.stored[operand])
+            self.run.log.append(node)
 
     def put(self, made: Node, before: Node, origin: tuple[str, ...]) -> None:
         if before.graph is not None:

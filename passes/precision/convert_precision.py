@@ -19,8 +19,9 @@ from planish.passes.precision.conversion import Conversion
 from planish.passes.precision.half import Half
 from planish.passes.precision.kept import Survey
 from planish.passes.precision.regions import is_worth_it, regions
-from planish.passes.precision.slots import exact_source, in_half, taken_in_half
+from planish.passes.precision.slots import exact_source, half_slots, in_half, taken_in_half
 from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.selection import is_named
 from planish.passes.run import Run
 
 _SHOWN = 3
@@ -37,30 +38,47 @@ class ConvertPrecision(Pass):
     Scan, whose bodies are converted inside. Measured ranges tell more: what they show to be too large or too small
     stays, and sums and powers that they show to fit are converted.
 
-    to: float16 or bfloat16. keep: patterns, joined by |, of names of nodes or operators that stay as they are.
-    interface: whether the types of the model's inputs and outputs stay, or become half, too. ranges: the file that
-    `planish calibrate` wrote.
+    to: float16 or bfloat16. keep: patterns, joined by |, of nodes that stay as they are: of their names, operators or
+    results. store: patterns of nodes that stay, too, but whose weights are stored in half precision, with a Cast
+    behind them that runtimes work out when they open the model, and fold-constants would. interface: whether the types
+    of the model's inputs and outputs stay, or become half, too. ranges: the file that `planish calibrate` wrote.
+    `planish convert-precision` finds the nodes to keep and to store for a given signal to noise.
     """
 
     name: ClassVar[str] = "convert-precision"
     lossy: ClassVar[bool] = True
     to: Literal["float16", "bfloat16"] = "float16"
     keep: str = ""
+    store: str = ""
     interface: Literal["keep", "convert"] = "keep"
     ranges: Calibration | None = None
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         if not run.allows("APPROXIMATE") or run.exhausted:
             return
-        half = Half(DType[self.to.upper()])
-        survey = Survey(half, graph.opset_imports.get("", 0), run.kernels, self.ranges, self.keep)
-        survey.look(graph)
+        survey = self.survey(graph, run)
         free = self.chosen(graph, survey, run)
         self.tell(survey, free, run)
         if run.limit is not None:
             free = dict(list(free.items())[: run.limit - len(run.rewrites)])
-        if free:
-            self.convert(graph, free, half, run)
+        if free or self.store:
+            self.convert(graph, free, survey.half, run)
+
+    @property
+    def half(self) -> Half:
+        return Half(DType[self.to.upper()])
+
+    def survey(self, graph: Graph, run: Run) -> Survey:
+        found = Survey(
+            Half(DType[self.to.upper()]),
+            graph.opset_imports.get("", 0),
+            run.kernels,
+            self.ranges,
+            self.keep,
+            self.store,
+        )
+        found.look(graph)
+        return found
 
     def chosen(self, graph: Graph, survey: Survey, run: Run) -> Free:
         """The nodes to convert, once the graph's opset can say so."""
@@ -84,6 +102,8 @@ class ConvertPrecision(Pass):
                 work.convert(node, free[node])
             elif not run.exhausted and exact_source(node, half) and taken_in_half(node.result, free):
                 work.convert(node, (), _retargeted(node, half))
+            elif self.store and not run.exhausted and is_named(node, self.store):
+                work.store(node, half_slots(node, graph.opset_imports.get("", 0)))
         work.settle(interface=self.interface == "convert")
 
     def tell(self, survey: Survey, free: Free, run: Run) -> None:

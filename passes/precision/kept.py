@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from planish.ir import DType, Graph, Node, Value
@@ -38,6 +37,7 @@ from planish.passes.precision.sensitive import (
 )
 from planish.passes.precision.slots import READ_SHAPE, exact_source, half_slots, in_half, never_binds, opset_needed
 from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.selection import is_named
 
 _NO_BOUNDARY = ("Cast", "CastLike", "Constant", *READ_SHAPE)
 Spreading = Literal["large", "small", "counted"]
@@ -57,6 +57,7 @@ class Survey:
     kernels: Kernels
     ranges: Calibration | None = None
     keep: str = ""
+    store: str = ""
     kept: dict[Node, str] = field(default_factory=dict[Node, str])
     """Why a node stays in single precision."""
     free: dict[Node, tuple[int, ...]] = field(default_factory=dict[Node, tuple[int, ...]])
@@ -124,10 +125,10 @@ class Survey:
         self.pass_on(node, slots, meets)
 
     def by_name(self, node: Node) -> str:
-        patterns = [pattern for pattern in self.keep.split("|") if pattern]
-        named = (node.label, node.name, node.op)
-        fits = any(fnmatchcase(name, pattern) for name in named for pattern in patterns)
-        return f"its name or operator fits keep={self.keep}" if fits else ""
+        for option, patterns in (("keep", self.keep), ("store", self.store)):
+            if patterns and is_named(node, patterns):
+                return f"{option} names it"
+        return ""
 
     def by_kind(self, node: Node, slots: Sequence[int]) -> str:
         """What follows from the operator alone."""

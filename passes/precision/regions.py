@@ -8,7 +8,7 @@ from planish.ir import Node, Value
 from planish.ir.graph import RETURN
 from planish.ir.types import DType
 
-_WEIGHT = 256
+WEIGHT = 256
 """Elements of a constant that make a region worth it whatever its Casts: so much smaller is the model."""
 Free = Mapping[Node, tuple[int, ...]]
 
@@ -45,7 +45,7 @@ def is_worth_it(region: Iterable[Node], free: Free) -> bool:
             if operand is None:
                 continue
             if operand.constant is not None:
-                if operand.constant.size >= _WEIGHT:
+                if operand.constant.size >= WEIGHT:
                     return True
             elif operand.producer not in inside:
                 before.add(operand)

@@ -9,9 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from planish.ir.types import Array
-from planish.passes.quantize.gram import Gram
-from planish.passes.quantize.rounding.bias_correction import bias_correction, centred
+from planish.passes.quantize.gram import Gram, aim_of
+from planish.passes.quantize.rounding.bias_correction import bias_correction
 from planish.passes.quantize.rounding.coordinate_descent import coordinate_descent
+from planish.passes.quantize.rounding.filters import filter_codes, filter_errors
 from planish.passes.quantize.rounding.layer import output_errors
 from planish.passes.quantize.rounding.second_order import second_order
 from planish.passes.quantize.scheme import Doubles, Parameters, Scheme, dequantize, quantize
@@ -50,15 +51,16 @@ def _fitted(array: Doubles, found: Parameters, gram: Gram, *, has_bias: bool) ->
         return None
     width = columns.shape[1] // groups
     codes, shifts = np.empty(columns.shape, found.scheme.dtype.numpy), np.zeros(columns.shape[1])
+    aims = np.stack([aim_of(gram, group, has_bias=has_bias) for group in range(groups)])
+    if width == 1 and groups > 1:
+        codes = _of_filters(columns.astype(np.float32), aims, _of_columns(found, slice(None)))
     for group in range(groups):
         part = slice(group * width, (group + 1) * width)
-        matrix, means = gram.matrix[group], gram.mean[group]
-        aim = centred(matrix, means, gram.count) if has_bias else matrix.copy()
-        np.fill_diagonal(aim, np.maximum(np.diagonal(aim), 0))  # sums of squares, but for rounding
         own = _of_columns(found, part)
-        codes[:, part] = _rounded(columns[:, part].astype(np.float32), aim, own)
+        if width > 1 or groups == 1:
+            codes[:, part] = _rounded(columns[:, part].astype(np.float32), aims[group], own)
         if has_bias:
-            shifts[part] = bias_correction(columns[:, part], dequantize(codes[:, part], own), means)
+            shifts[part] = bias_correction(columns[:, part], dequantize(codes[:, part], own), gram.mean[group])
     shaped = codes if found.scheme.axis == 1 else codes.T.reshape(array.shape)
     return Fitted(shaped, shifts)
 
@@ -66,6 +68,12 @@ def _fitted(array: Doubles, found: Parameters, gram: Gram, *, has_bias: bool) ->
 def _of_columns(found: Parameters, part: slice) -> Parameters:
     scheme = Scheme(found.scheme.dtype, symmetric=True, axis=1, narrow=found.scheme.narrow)
     return Parameters(found.scale[part], found.zero_point[part], scheme)
+
+
+def _of_filters(weight: Array, grams: Doubles, found: Parameters) -> Array:
+    both = quantize(weight, found), filter_codes(weight, grams, found)
+    errors = [filter_errors(weight, dequantize(codes, found), grams) for codes in both]
+    return np.where(errors[1] < errors[0], both[1], both[0])
 
 
 def _rounded(weight: Array, gram: Doubles, found: Parameters) -> Array:

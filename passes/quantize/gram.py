@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from planish.ir import Node
 from planish.passes.errors import CalibrationError
+from planish.passes.quantize.rounding.bias_correction import centred
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +37,19 @@ class Gram:
     """Rows of X."""
     skipped: int = 0
     """Rows that were left out."""
+    wanted: Floats | None = None
+    """Column means in the float model, [groups, k], where X is of one that is quantized in part; a bias makes up for
+    the difference, too."""
+
+
+def aim_of(gram: Gram, group: int, *, has_bias: bool) -> Floats:
+    """The Gram matrix that weights are rounded by: of inputs less their means where a bias takes care of these."""
+    matrix = gram.matrix[group]
+    if not has_bias:
+        return matrix
+    aim = centred(matrix, gram.mean[group], gram.count)
+    np.fill_diagonal(aim, np.maximum(np.diagonal(aim), 0))  # sums of squares, but for rounding
+    return aim
 
 
 def gram_key(node: Node) -> str | None:

@@ -19,11 +19,12 @@ from planish.passes.quantize.gather_block_quantized import OP as GATHER
 from planish.passes.quantize.gather_block_quantized import attributes_of, is_gathered_alone, table_operands
 from planish.passes.quantize.matmul_n_bits import LEAST_BLOCK, OP, block_of, packed_operands
 from planish.passes.quantize.rounding.least_output_error import Rounded
-from planish.passes.quantize.scheme import Floats
+from planish.passes.quantize.scheme import Doubles, Floats
 from planish.passes.quantize.selection import is_named
 from planish.passes.quantize.stored_weights import (
     Rounding,
     StoredWeight,
+    bias_shift,
     operand_of,
     rounded,
     scheme_for,
@@ -36,6 +37,7 @@ from planish.passes.run import Run
 _BITS = (4, 8)
 _NEEDS = "weights that so few steps stand for; measure the results"
 _EMBEDDING_BITS = 8
+_BIAS = 2
 
 
 @dataclass
@@ -45,8 +47,10 @@ class _Shared:
     found: Rounded
     is_table: bool
     """Whether rows are looked up in it, too: 8 bits and a scale for each."""
-    is_packed_table: bool
+    is_packed_table: bool = False
     """Whether nothing but GatherBlockQuantized reads it: any number of bits, blocks of each row."""
+    shift: Doubles | None = None
+    """What to add to the bias of the node that reads it."""
     codes: Value | None = None
     parameters: dict[str, tuple[Value, Value]] = field(default_factory=dict[str, tuple[Value, Value]])
     """Scales and zero points, by the form that they are shaped for."""
@@ -78,6 +82,8 @@ class _Weights:
         write = self.dequantized if self.options.form == "dq" else self.folded
         real = write(m, weight, found)
         operands = [real if place == weight.position else o for place, o in enumerate(m.root.operands)]
+        if found.shift is not None:
+            operands[_BIAS] = self.bias(m, found.shift)
         return m.add_node(Node(m.root.op, operands, m.root.attributes, 1, m.root.name)).result
 
     def embedding(self, m: Match) -> Value | None:
@@ -112,9 +118,11 @@ class _Weights:
             packed = is_table and self.packs_table(m, operand)
             if is_table and not packed:
                 found = rounded(matrix, scheme_for(_EMBEDDING_BITS, weight.rows, 0, symmetric=True), "nearest", None)
+                self.known[operand] = _Shared(found, is_table)
             else:
                 found = self.rounded(m, weight, matrix)
-            self.known[operand] = _Shared(found, is_table, packed)
+                found.is_table = found.is_packed_table = packed
+                self.known[operand] = found
         return self.known[operand]
 
     def packs_table(self, m: Match, table: Value) -> bool:
@@ -123,14 +131,22 @@ class _Weights:
         packs = options.form == "matmulnbits" or (options.form == "auto" and options.bits < _EMBEDDING_BITS)
         return packs and is_gathered_alone(table, options.bits, m.run.kernels)
 
-    def rounded(self, m: Match, weight: StoredWeight, matrix: Floats) -> Rounded:
+    def rounded(self, m: Match, weight: StoredWeight, matrix: Floats) -> _Shared:
         options = self.options
         block = options.block_of(weight)
         scheme = scheme_for(options.bits, weight.rows, block, symmetric=options.symmetric)
         gram = options.ranges.gram(m.root) if options.ranges is not None and options.rounding == "gram" else None
         if options.rounding == "gram" and gram is None and m.root.op != "Gather":
             m.run.note(f"{m.root.label}: no Gram matrix was kept of it: its weights round to nearest")
-        return rounded(matrix, scheme, options.rounding, gram)
+        has_bias = gram is not None and has_own_bias(m.root, weight)
+        found = rounded(matrix, scheme, options.rounding, gram, has_bias=has_bias)
+        return _Shared(found, is_table=False, shift=bias_shift(matrix, found, gram) if gram and has_bias else None)
+
+    def bias(self, m: Match, shift: Doubles) -> Value | None:
+        old = m.root.operands[_BIAS]
+        if old is None:
+            return None
+        return m.constant((m.array(old).astype(np.float64) + shift).astype(np.float32), old.name)
 
     def obstacle(self, m: Match, operand: Value, weight: StoredWeight) -> str:
         size = 0 if operand.constant is None else operand.constant.size
@@ -220,6 +236,16 @@ class _Weights:
             made = m.constant(codes, _named(operand, "packed")), m.constant(scale, _named(operand, "scale"))
             shared.packed = (*made, zero_point)
         return shared.packed
+
+
+def has_own_bias(node: Node, weight: StoredWeight) -> bool:
+    """Whether a product has a constant bias by channel, and its weight no other reader, so that a shift is for it."""
+    operand, bias = operand_of(node, weight), node.operand(_BIAS) if node.op in ("Conv", "Gemm") else None
+    if bias is None or bias.constant is None or len(operand.uses) > 1:
+        return False
+    channels = weight.shape[0] if weight.channels_first else weight.shape[1]
+    scales = (node.get_float("alpha"), node.get_float("beta")) if node.op == "Gemm" else (1.0, 1.0)
+    return bias.constant.shape == (channels,) and scales == (1.0, 1.0)
 
 
 def _ints(m: Match, *numbers: int) -> Value:

@@ -10,11 +10,13 @@ import numpy as np
 
 from planish.ir import DType, Node, Value
 from planish.ir.types import Array
-from planish.passes.quantize.gram import Gram
+from planish.passes.quantize.gram import Gram, aim_of
 from planish.passes.quantize.ranges import min_max
+from planish.passes.quantize.rounding.bias_correction import bias_correction
+from planish.passes.quantize.rounding.filters import least_filter_error
 from planish.passes.quantize.rounding.half_quadratic import half_quadratic
 from planish.passes.quantize.rounding.least_output_error import Rounded, least_output_error
-from planish.passes.quantize.scheme import Floats, Parameters, Scheme, parameters, quantize
+from planish.passes.quantize.scheme import Doubles, Floats, Parameters, Scheme, dequantize, parameters, quantize
 
 Rounding = Literal["nearest", "gram", "hqq"]
 _MATRIX = 2
@@ -112,18 +114,37 @@ def scheme_for(bits: int, rows: int, block: int, *, symmetric: bool) -> Scheme:
     return Scheme(dtype, symmetric, axis=1)
 
 
-def rounded(weight: Floats, scheme: Scheme, rounding: Rounding, gram: Gram | None) -> Rounded:
-    """Codes and parameters of a matrix [K, N]; with a Gram matrix of several groups, N / groups columns of each."""
+def rounded(
+    weight: Floats, scheme: Scheme, rounding: Rounding, gram: Gram | None, *, has_bias: bool = False
+) -> Rounded:
+    """Codes and parameters of a matrix [K, N]; with a Gram matrix of several groups, N / groups columns of each.
+
+    With a bias the inputs' means are taken care of by it, see bias_shift; the codes are for what deviates from them.
+    """
     if rounding == "gram" and gram is not None:
-        parts = np.split(weight, len(gram.matrix), axis=1)
-        found = [least_output_error(part, g, scheme) for part, g in zip(parts, gram.matrix, strict=True)]
-        scales = np.concatenate([each.parameters.scale for each in found], axis=-1)
-        zeros = np.concatenate([each.parameters.zero_point for each in found], axis=-1)
-        return Rounded(np.concatenate([each.codes for each in found], axis=1), Parameters(scales, zeros, scheme))
+        return _fitted(weight, scheme, np.stack([aim_of(gram, g, has_bias=has_bias) for g in range(len(gram.matrix))]))
     chosen = parameters(scheme, *min_max(weight, scheme))
     if rounding == "hqq":
         chosen = half_quadratic(weight, chosen)
     return Rounded(quantize(weight, chosen), chosen)
+
+
+def bias_shift(weight: Floats, found: Rounded, gram: Gram) -> Doubles:
+    """What to add to the bias, [N], so that the outputs keep their means."""
+    moved = np.zeros_like(gram.mean) if gram.wanted is None else gram.wanted - gram.mean
+    parts = (np.split(matrix, len(gram.matrix), axis=1) for matrix in (weight, dequantize(*found)))
+    rows = zip(*parts, gram.mean, moved, strict=True)
+    return np.concatenate([bias_correction(w, q, means) + step @ w.astype(np.float64) for w, q, means, step in rows])
+
+
+def _fitted(weight: Floats, scheme: Scheme, aims: Doubles) -> Rounded:
+    if len(aims) == weight.shape[1] > 1 and not scheme.block:
+        return Rounded(*least_filter_error(weight, aims, scheme))
+    parts = np.split(weight, len(aims), axis=1)
+    found = [least_output_error(part, aim, scheme) for part, aim in zip(parts, aims, strict=True)]
+    scales = np.concatenate([each.parameters.scale for each in found], axis=-1)
+    zeros = np.concatenate([each.parameters.zero_point for each in found], axis=-1)
+    return Rounded(np.concatenate([each.codes for each in found], axis=1), Parameters(scales, zeros, scheme))
 
 
 def operand_of(node: Node, weight: StoredWeight) -> Value:

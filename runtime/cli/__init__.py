@@ -45,6 +45,9 @@ COMMANDS: Mapping[str, _Entry] = {
     "profile-target": _Entry(
         "planish.runtime.cli.profile_target", "measure which integer kernels are the faster ones on this machine"
     ),
+    "convert-precision": _Entry(
+        "planish.runtime.cli.convert_precision", "write a model in half precision, but for what that costs too much"
+    ),
     "explain": _Entry("planish.runtime.cli.explain", "say why a rewrite did not fire where it came closest"),
     "inspect": _Entry("planish.runtime.cli.inspect", "show operators, parameters, multiply-accumulates and interface"),
     "lower": _Entry(

@@ -22,6 +22,7 @@ from planish.models.tasks.sentence_retrieval import SentenceRetrieval
 from planish.models.zoo import fetch, fetch_asset
 from planish.models.zoo.text import Sentences
 from planish.passes.quantize.ranges import least_squares, min_max
+from planish.passes.quantize.rounding.beam_search import beam_search
 from planish.passes.quantize.rounding.layer import output_errors
 from planish.passes.quantize.rounding.least_output_error import Rounded, least_output_error
 from planish.passes.quantize.rounding.second_order import second_order
@@ -53,9 +54,20 @@ def gptq(weight: Doubles, gram: Doubles, scheme: Scheme) -> Rounded:
     return Rounded(second_order(weight, gram, chosen), chosen)
 
 
+def beam(weight: Doubles, gram: Doubles, scheme: Scheme) -> Rounded:
+    chosen = parameters(scheme, *min_max(weight, scheme))
+    return Rounded(beam_search(weight, gram, chosen), chosen)
+
+
+def narrow(weight: Doubles, gram: Doubles, scheme: Scheme) -> Rounded:
+    return least_output_error(weight, gram, scheme, width=1)
+
+
 METHODS: dict[str, Callable[[Doubles, Doubles, Scheme], Rounded]] = {
     "nearest": nearest,
     "second order": gptq,
+    "beam of 8": beam,
+    "least output error, no beam": narrow,
     "least output error": least_output_error,
 }
 

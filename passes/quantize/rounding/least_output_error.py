@@ -8,6 +8,7 @@ import numpy as np
 
 from planish.ir.types import Array
 from planish.passes.quantize.ranges import Range, least_squares, min_max
+from planish.passes.quantize.rounding.beam_search import beam_search
 from planish.passes.quantize.rounding.coordinate_descent import coordinate_descent
 from planish.passes.quantize.rounding.fitted_scales import by_column, fitted_scales
 from planish.passes.quantize.rounding.layer import check, damped, output_errors
@@ -21,11 +22,12 @@ class Rounded(NamedTuple):
 
 
 def least_output_error(
-    weight: Array, gram: Doubles, scheme: Scheme, *, fits: int = 2, damping: float = 0.03
+    weight: Array, gram: Doubles, scheme: Scheme, *, fits: int = 2, width: int = 8, damping: float = 0.03
 ) -> Rounded:
     """Codes and parameters of a weight [K, N], for the least ||X W - X Q||^2, G = X^T X.
 
-    1. Ranges of least squared error; second_order, then coordinate_descent.
+    1. Ranges of least squared error; beam_search `width` wide, or second_order for codes of floats, then
+       coordinate_descent.
     2. `fits` times: fitted_scales, then coordinate_descent. Each column keeps what is better.
     3. Rounding to nearest within min_max, where that is better still: never worse than it, on the inputs of G.
 
@@ -39,7 +41,10 @@ def least_output_error(
     matrix = damped(gram, damping)
     ranges = least_squares(weight, scheme)
     chosen = parameters(scheme, *ranges)
-    codes = second_order(weight, gram, chosen, damping=damping)
+    if scheme.dtype.is_float:
+        codes = second_order(weight, gram, chosen, damping=damping)
+    else:
+        codes = beam_search(weight, gram, chosen, width=width, damping=damping)
     best = Rounded(coordinate_descent(weight, gram, codes, chosen, damping=damping), chosen)
     for _ in range(fits if by_column(scheme) and not scheme.power_of_two else 0):
         fitted = fitted_scales(weight, gram, best.codes, best.parameters, damping=damping)

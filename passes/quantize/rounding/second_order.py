@@ -35,7 +35,7 @@ def second_order(
     scheme = parameters.scheme
     order = np.argsort(-np.diagonal(gram), kind="stable") if act_order else np.arange(len(gram))
     scale, zero_point = (grid[order] for grid in parameters.grid(weight.shape))
-    upper = _upper_factor_of_inverse(gram[np.ix_(order, order)], damping)
+    upper = upper_factor_of_inverse(gram[np.ix_(order, order)], damping)
     rest = weight[order].astype(np.float64)
     codes = np.empty_like(rest)
     for start in range(0, len(rest), lazy):
@@ -51,7 +51,7 @@ def second_order(
     return scheme.as_codes(found)
 
 
-def _upper_factor_of_inverse(gram: Doubles, damping: float) -> Doubles:
+def upper_factor_of_inverse(gram: Doubles, damping: float) -> Doubles:
     """U upper triangular with U^T U = (G + damping)^-1: the inverse of R where R R^T = G + damping, R upper too.
 
     R is the Cholesky factor with rows and columns turned around. Where rounding leaves no positive pivot, damping

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 
 from planish.models.fetch import DownloadError
 from planish.models.zoo import ZOO, ZooError, fetch
+from planish.runtime.bindings import Binding
+from planish.runtime.made_up import Inputs
+from planish.runtime.precision import convert_precision
 from planish.runtime.session import Session
 from tests.conformance.test_zoo import feeds_for
 from tests.equivalence import PLAIN
@@ -44,3 +49,19 @@ def test_real_models_do_not_overflow_and_stay_near(name: str) -> None:
         for expected, result in zip(*found.run(feeds), strict=True):
             assert np.isfinite(result).all()
             assert decibels(expected, result) > bar
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "magika", "silero-vad", "silero-vad-sequence", "text-orientation"])
+def test_what_costs_too_much_is_found(name: str, tmp_path: Path) -> None:
+    try:
+        path = fetch(name)
+    except ZooError as error:
+        if isinstance(error.__cause__, DownloadError):
+            pytest.skip(str(error))
+        raise
+    known = tuple(Binding(binding.shapes, binding.fixed) for binding in ZOO[name].bindings)
+    result = convert_precision(path, tmp_path / "half.onnx", inputs=Inputs(known, {}, ZOO[name].ranges))
+    assert result.found >= 50
+    assert result.on_provider >= 49
+    assert result.share > 0.5
+    assert not result.left_out
