@@ -18,7 +18,9 @@ TensorWriter = Callable[[Tensor, TensorProto, int | None], None]
 
 def inline_size(tensor: Tensor) -> int:
     """About the bytes that a tensor takes inside the model."""
-    if isinstance(tensor, SparseTensor) or (isinstance(tensor, ProtoTensor) and tensor.apart is None):
+    if isinstance(tensor, SparseTensor):
+        return tensor.values.nbytes + tensor.indices.nbytes
+    if isinstance(tensor, ProtoTensor) and tensor.apart is None:
         return tensor.proto.ByteSize()
     return tensor.nbytes
 

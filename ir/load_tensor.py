@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from planish.ir.errors import GraphError
-from planish.ir.tensor import FileTensor, Tensor, unpack
+from planish.ir.tensor import ArrayTensor, FileTensor, Tensor, unpack
 from planish.ir.types import Array, DType
 
 _LARGEST = 2**63 - 1
@@ -115,6 +115,13 @@ class SparseTensor(Tensor):
                 f"sparse tensor {self.proto.values.name!r} has an index outside of {list(self.shape)}"
             ) from None
         return dense
+
+
+def sparse_tensor(array: Array) -> SparseTensor:
+    """The elements other than zero, by their places in the flattened tensor."""
+    places = np.flatnonzero(array).astype(np.int64)
+    proto = onnx.SparseTensorProto(dims=array.shape)
+    return SparseTensor(proto, ArrayTensor(array.reshape(-1)[places]), ArrayTensor(places))
 
 
 class Where(NamedTuple):

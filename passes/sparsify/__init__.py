@@ -1,0 +1,1 @@
+"""Weights with fewer numbers: zeros, and products of two thin matrices."""

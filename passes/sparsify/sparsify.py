@@ -1,0 +1,239 @@
+"""Weights of products become zero where that costs least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from planish.ir import Graph, Node, Value
+from planish.ir.graph import constant
+from planish.ir.load_tensor import SparseTensor, sparse_tensor
+from planish.ir.types import Array
+from planish.passes.errors import PipelineError
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Op
+from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.gram import PRODUCTS
+from planish.passes.quantize.scheme import Floats
+from planish.passes.quantize.selection import is_named
+from planish.passes.replacing import erase_unread
+from planish.passes.rewrite import Contract, Match, Rule, rewrite
+from planish.passes.run import Run
+from planish.passes.sparsify.constant_weight import ConstantWeight, constant_weight
+from planish.passes.sparsify.layer import Layer, Update, layer_of
+from planish.passes.sparsify.pattern import Mask, Pattern, least
+
+_NEEDS = "weights that the results hardly depend on; measure the results"
+_HALF = 0.5
+_ROUNDS = 8
+_PLACE_BYTES = 8
+"""Of an element in a sparse tensor, besides the element."""
+_NEAR = 1e-9
+
+
+@dataclass
+class _Weights:
+    """Those that one run of the pass has met."""
+
+    options: Sparsify
+    made: dict[Value, Value | str] = field(default_factory=dict[Value, Value | str])
+    """By weight: what replaces it, or why nothing does."""
+    results: set[Value] = field(default_factory=set[Value])
+    chosen: dict[Value, Mask] | None = None
+    """The units that become zero, where all weights were looked at together."""
+
+    def product(self, m: Match) -> Value | None:
+        """MatMul(x, w) -> MatMul(x, w with zeros), and so for Gemm and Conv"""
+        node = m.root
+        weight = constant_weight(node, self.options.wants)
+        if isinstance(weight, str):
+            return _left(m, weight)
+        if weight.value in self.results:
+            return None
+        if weight.value not in self.made:
+            self.made[weight.value] = self.make(m, weight)
+        found = self.made[weight.value]
+        if isinstance(found, str):
+            return _left(m, found)
+        operands = [found if operand is weight.value else operand for operand in node.operands]
+        return m.add_node(Node(node.op, operands, node.attributes, 1, node.name)).result
+
+    def make(self, m: Match, weight: ConstantWeight) -> Value | str:
+        options = self.options
+        if weight.value.constant is None or weight.value.constant.size < options.least:
+            return ""
+        layer = layer_of(weight, options.shape, options.ranges, options.update)
+        if isinstance(layer, str):
+            return layer
+        found = self.globally(m, layer) if options.scope == "global" else options.zeroed(layer)
+        same = found is None or np.array_equal(found, layer.matrix)
+        array = layer.stored(layer.matrix if found is None else found)
+        sparse = options.storage == "sparse" and _is_smaller_sparse(array)
+        if same and (not sparse or isinstance(weight.value.constant, SparseTensor)):
+            return ""
+        name = weight.value.name
+        made = constant(sparse_tensor(array), name) if sparse else m.constant(array, name)
+        self.results.add(made)
+        return made
+
+    def globally(self, m: Match, layer: Layer) -> Floats | None:
+        if self.chosen is None:
+            self.chosen = self.options.choose(m.graph.root)
+        units = self.chosen.get(layer.weight.value)
+        if units is None or not units.any():
+            return None
+        return layer.without(self.options.shape.spread(units, layer.extents))
+
+
+def _left(m: Match, why: str) -> None:
+    if why:
+        m.run.note(f"{m.root.label}: {why}")
+        m.decline(why)
+
+
+def _is_smaller_sparse(array: Array) -> bool:
+    """ONNX's sparse tensors have a place of 64 bits for each element other than zero."""
+    return int(np.count_nonzero(array)) * (array.itemsize + _PLACE_BYTES) < array.nbytes
+
+
+@dataclass(frozen=True)
+class Sparsify(RulePass):
+    """Set weights of MatMul, Gemm and Conv to zero, those first that matter least: the file compresses better.
+
+    It runs as fast as before: no kernel of ONNX Runtime's CPU provider leaves out zeros. Without `ranges` what matters
+    is a weight's magnitude. With the Gram matrices of `ranges` it is what the layer's outputs lose, and the weights
+    that stay make up for those that go, as far as they can on the inputs that the matrices are of. Zeros stay zeros.
+
+    A weight that a product and something else read stays; so does one that is not finite. One that has as many zeros as
+    are asked for stays, too, so that a second run changes nothing.
+    """
+
+    name: ClassVar[str] = "sparsify"
+    lossy: ClassVar[bool] = True
+
+    ratio: float = 0.0
+    """The part of all units, of one weight or of all, that becomes zero; half of them where nothing is said."""
+    threshold: float = 0.0
+    """Instead: units whose importance is below. It is the root mean square, over a unit, of |w|; with `ranges`, of what
+    the output loses, as a root mean square over its rows."""
+    pattern: str = "unstructured"
+    """The unit: a single weight (unstructured), all of one input (row), all of one output channel (column), a block.
+    N:M keeps N of every M weights along the inputs, 2:4 for example, and takes neither ratio nor threshold."""
+    block: str = ""
+    """Inputs x output channels of a block: 4x4."""
+    scope: Literal["local", "global"] = "local"
+    """Whether the ratio is that of each weight, or of all together, the least important first."""
+    update: Update = "obs"
+    """obs: with Gram matrices, the others make up for what becomes zero; none: they stay as they are."""
+    storage: Literal["dense", "sparse"] = "dense"
+    """sparse: as ONNX's sparse tensors where these are smaller, from two thirds of zeros on. They are made dense when
+    ONNX Runtime opens the model."""
+    only: str = "*"
+    """Patterns of the nodes, joined by |: of their names, operators, weights or results."""
+    exclude: str = ""
+    ranges: Calibration | None = None
+    least: int = 256
+    """A weight of fewer elements stays as it is."""
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        if not 0 <= self.ratio <= 1:
+            raise PipelineError(f"sparsify takes ratio above 0 and up to 1, not {self.ratio}")
+        if not 0 <= self.threshold < math.inf:
+            raise PipelineError(f"sparsify takes threshold above 0, not {self.threshold}")
+        asked = [name for name in ("ratio", "threshold") if getattr(self, name)]
+        if shape.of and asked:
+            raise PipelineError(f"sparsify: the pattern {self.pattern} says how many weights go; leave out {asked[0]}")
+        if len(asked) > 1:
+            raise PipelineError("sparsify takes either ratio or threshold, not both")
+        if self.block and self.pattern != "block":
+            raise PipelineError(f"sparsify takes block with pattern=block, not with pattern={self.pattern}")
+        if self.scope == "global" and (self.threshold or shape.of):
+            raise PipelineError(
+                "sparsify takes scope=global with a ratio; a threshold and N:M are the same for all weights"
+            )
+
+    @property
+    def shape(self) -> Pattern:
+        return Pattern.parse(self.pattern, self.block)
+
+    @property
+    def share(self) -> float:
+        return self.ratio or _HALF
+
+    def wants(self, node: Node) -> bool:
+        return is_named(node, self.only) and not is_named(node, self.exclude)
+
+    def zeroed(self, layer: Layer) -> Floats | None:
+        """A layer's matrix with the zeros that are asked for; None where it has them."""
+        pattern, matrix = self.shape, layer.matrix
+        if self.threshold:
+            return self.above_threshold(layer)
+        if pattern.of:
+            return None if pattern.is_kept_by(matrix) else layer.without(pattern.least_of_each(layer.squares(matrix)))
+        zeros = pattern.zeros(matrix)
+        count = math.floor(self.share * zeros.size + _NEAR)
+        if np.count_nonzero(zeros) >= count:
+            return None
+        units = least(pattern.scores(layer.squares(matrix)), count, zeros)
+        return layer.without(pattern.spread(units, layer.extents))
+
+    def above_threshold(self, layer: Layer) -> Floats | None:
+        """What makes up for zeros may sink below the threshold itself; then it becomes zero, too."""
+        pattern, found = self.shape, layer.matrix
+        zero = np.zeros(found.shape, bool)
+        for turn in range(_ROUNDS + 1):
+            units = (pattern.scores(layer.squares(found)) < self.threshold) & ~pattern.zeros(found)
+            if not units.any():
+                break
+            zero |= pattern.spread(units, layer.extents)
+            found = layer.without(zero) if turn < _ROUNDS else np.where(zero, np.float32(0), found)
+        return found if zero.any() else None
+
+    def choose(self, graph: Graph) -> dict[Value, Mask]:
+        """Of all weights together the units of least importance; as many as hold the ratio of all elements."""
+        pattern, layers = self.shape, self.layers(graph)
+        zeros = [pattern.zeros(layer.matrix) for layer in layers.values()]
+        sizes = np.concatenate([[0], *(pattern.sizes(layer.extents).reshape(-1) for layer in layers.values())])[1:]
+        gone = np.concatenate([np.zeros(0, bool), *(part.reshape(-1) for part in zeros)])
+        budget = math.floor(self.share * int(sizes.sum()) + _NEAR)
+        if sizes[gone].sum() >= budget:
+            return {}
+        scores = [pattern.scores(layer.squares(layer.matrix)).reshape(-1) for layer in layers.values()]
+        order = np.lexsort((np.concatenate(scores), ~gone))
+        count = int(np.searchsorted(np.cumsum(sizes[order]), budget)) + 1
+        found = np.zeros(len(order), bool)
+        found[order[:count]] = True
+        parts = np.split(found, np.cumsum([part.size for part in zeros])[:-1])
+        shapes = [part.shape for part in zeros]
+        return {value: part.reshape(shape) for value, part, shape in zip(layers, parts, shapes, strict=True)}
+
+    def layers(self, graph: Graph) -> dict[Value, Layer]:
+        found: dict[Value, Layer] = {}
+        for node in graph.walk():
+            weight = constant_weight(node, self.wants) if node.op in PRODUCTS and self.wants(node) else ""
+            if isinstance(weight, str) or weight.value in found:
+                continue
+            tensor = weight.value.constant
+            if tensor is not None and tensor.size >= self.least:
+                layer = layer_of(weight, self.shape, self.ranges, self.update)
+                if isinstance(layer, Layer):
+                    found[weight.value] = layer
+        return found
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        weights = _Weights(self)
+        rewrite(graph, self.rules_of(weights), run, start)
+        erase_unread(weights.made)
+
+    def rules(self) -> Sequence[Rule]:
+        return self.rules_of(_Weights(self))
+
+    def rules_of(self, weights: _Weights) -> Sequence[Rule]:
+        """A rule that makes one weight for all nodes that read it."""
+        root, apply = Op(PRODUCTS, where=self.wants), weights.product
+        return (Rule("zeros", root, Contract.APPROXIMATE, apply, apply.__doc__ or "", _NEEDS),)
