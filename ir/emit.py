@@ -22,6 +22,8 @@ from planish.ir.types import DType, OpaqueType, OptionalType, SequenceType, Tens
 
 LARGEST_PROTOBUF = 2**31 - 2**20
 _LISTED_UNTIL_IR = 4
+_SPARSE_CONSTANTS = 11
+"""The opset since which Constant has `sparse_value`."""
 
 
 def emit(graph: Graph, *, opset: int | None = None) -> onnx.ModelProto:
@@ -157,7 +159,11 @@ class Emitter:
         """Constants that no graph lists go to the main graph; before IR 4 they would have to be inputs as well."""
         listed = self.root.initializers
         for value, name in names.names.items():
-            if value.constant is not None and value.producer is None and value not in listed:
+            if value.constant is None or value.producer is not None or value in listed:
+                continue
+            if isinstance(value.constant, SparseTensor) and self.imports.get("", 0) >= _SPARSE_CONSTANTS:
+                model.graph.node.insert(0, _sparse_constant(value.constant, name))
+            else:
                 self.initializer(value.constant, name, model.graph, main=True)
         if self.loaded is None or model.ir_version >= _LISTED_UNTIL_IR:
             return
@@ -266,6 +272,13 @@ class Emitter:
         except (TypeError, ValueError) as error:
             raise GraphError(f"the attribute {name!r} cannot be written: {error}", node) from None
         proto.MergeFrom(made)
+
+
+def _sparse_constant(tensor: SparseTensor, name: str) -> onnx.NodeProto:
+    """A sparse initializer would do in runtimes, but by ONNX's rules its type is one that no operator takes."""
+    node = onnx.NodeProto(op_type="Constant", output=[name])
+    write_sparse(tensor, node.attribute.add(name="sparse_value", type=AttributeProto.SPARSE_TENSOR).sparse_tensor)
+    return node
 
 
 _REBUILT = ("node", "initializer", "sparse_initializer", "input", "output", "value_info", "quantization_annotation")

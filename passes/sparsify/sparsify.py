@@ -32,6 +32,7 @@ _HALF = 0.5
 _ROUNDS = 8
 _PLACE_BYTES = 8
 """Of an element in a sparse tensor, besides the element."""
+_SPARSE_SINCE = 11
 _NEAR = 1e-9
 
 
@@ -72,7 +73,7 @@ class _Weights:
         found = self.globally(m, layer) if options.scope == "global" else options.zeroed(layer)
         same = found is None or np.array_equal(found, layer.matrix)
         array = layer.stored(layer.matrix if found is None else found)
-        sparse = options.storage == "sparse" and _is_smaller_sparse(array)
+        sparse = options.storage == "sparse" and _may_be_sparse(m) and _is_smaller_sparse(array)
         if same and (not sparse or isinstance(weight.value.constant, SparseTensor)):
             return ""
         name = weight.value.name
@@ -93,6 +94,11 @@ def _left(m: Match, why: str) -> None:
     if why:
         m.run.note(f"{m.root.label}: {why}")
         m.decline(why)
+
+
+def _may_be_sparse(m: Match) -> bool:
+    """Opset 11 brought Constant's sparse_value."""
+    return m.graph.root.opset_imports.get("", 0) >= _SPARSE_SINCE
 
 
 def _is_smaller_sparse(array: Array) -> bool:
@@ -130,8 +136,8 @@ class Sparsify(RulePass):
     update: Update = "obs"
     """obs: with Gram matrices, the others make up for what becomes zero; none: they stay as they are."""
     storage: Literal["dense", "sparse"] = "dense"
-    """sparse: as ONNX's sparse tensors where these are smaller, from two thirds of zeros on. They are made dense when
-    ONNX Runtime opens the model."""
+    """sparse: Constants with a sparse_value where these are smaller, from two thirds of zeros on, and the model's opset
+    is at least 11. ONNX Runtime makes them dense when it opens the model."""
     only: str = "*"
     """Patterns of the nodes, joined by |: of their names, operators, weights or results."""
     exclude: str = ""
