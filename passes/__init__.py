@@ -92,6 +92,7 @@ from planish.passes.simplify.simplify_ifs import SimplifyIfs
 from planish.passes.simplify.simplify_logic import SimplifyLogic
 from planish.passes.simplify.simplify_loops import SimplifyLoops
 from planish.passes.simplify.simplify_sequences import SimplifySequences
+from planish.passes.sparsify.factorize import Factorize
 from planish.passes.sparsify.sparsify import Sparsify
 
 __all__ = [
@@ -181,6 +182,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "clip-weights": ClipWeights,
     "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
+    "factorize": Factorize,
     "remove-quantization": RemoveQuantization,
     "sparsify": Sparsify,
     "to-qoperator": ToQOperator,

@@ -1,0 +1,134 @@
+"""Products by a large matrix become two by thin ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from planish.ir import Graph, Node, Value
+from planish.passes.errors import PipelineError
+from planish.passes.manager import RulePass
+from planish.passes.pattern import Op
+from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.gram import PRODUCTS
+from planish.passes.quantize.selection import is_named
+from planish.passes.replacing import erase_unread
+from planish.passes.rewrite import Contract, Match, Rule, rewrite
+from planish.passes.run import Run
+from planish.passes.sparsify.constant_weight import ConstantWeight, constant_weight
+from planish.passes.sparsify.factor_pair import is_factor
+from planish.passes.sparsify.splitting import Split, Splitting, channel_split, matrix_split, spatial_split
+
+_QUARTER = 0.25
+_NEEDS = "weights of nearly low rank; measure the results"
+
+
+@dataclass
+class _Weights:
+    """Those that one run of the pass has met."""
+
+    options: Factorize
+    known: dict[Value, Splitting | str] = field(default_factory=dict[Value, Splitting | str])
+    constants: dict[Value, tuple[Value, Value]] = field(default_factory=dict[Value, tuple[Value, Value]])
+
+    def product(self, m: Match) -> Value | None:
+        """MatMul(x, w) -> MatMul(MatMul(x, left), right), and so for Gemm and Conv; a bias stays on the second"""
+        if is_factor(m.root):
+            return m.decline("it is one of two factors already")
+        weight = constant_weight(m.root, self.options.wants)
+        if isinstance(weight, str):
+            return _left(m, weight)
+        if weight.value not in self.known:
+            self.known[weight.value] = self.options.splitting(weight)
+        found = self.known[weight.value]
+        split = found if isinstance(found, str) else found.split_of(m.root)
+        if isinstance(split, str):
+            return _left(m, split)
+        return self.two(m, weight.value, split)
+
+    def two(self, m: Match, weight: Value, split: Split) -> Value:
+        node = m.root
+        if weight not in self.constants:
+            names = [f"{weight.name}_{side}" if weight.name else "" for side in ("left", "right")]
+            self.constants[weight] = m.constant(split.left, names[0]), m.constant(split.right, names[1])
+        left, right = self.constants[weight]
+        between = m.add(node.op, (node.operands[0], left), split.first)
+        second = Node(node.op, (between, right, *node.operands[2:]), split.second, 1, node.name)
+        return m.add_node(second).result
+
+
+def _left(m: Match, why: str) -> None:
+    if why:
+        m.run.note(f"{m.root.label}: {why}")
+        m.decline(why)
+
+
+@dataclass(frozen=True)
+class Factorize(RulePass):
+    """Write weights of MatMul, Gemm and Conv as products of two thin matrices, by singular values: fewer numbers, fewer
+    multiply-accumulates.
+
+    With the Gram matrices of `ranges` it is the outputs that change least, else the weights. A node is rewritten where
+    that saves multiply-accumulates; two products take their time to start, so measure whether it is faster. A bias
+    stays on the second. Grouped convolutions stay, and so does what is two factors already: a product without bias that
+    only another one reads, where both cost less than one in place of them would.
+    """
+
+    name: ClassVar[str] = "factorize"
+    lossy: ClassVar[bool] = True
+
+    rank: float = 0.0
+    """The rank, as a part of the largest that the matrix may have; a quarter of it where nothing is said."""
+    error: float = 0.0
+    """Instead: how far the outputs of a node may move, as a part of their norm; without `ranges`, its weights."""
+    conv: Literal["channel", "spatial"] = "channel"
+    """channel: a convolution to fewer channels, then one of 1 x 1 (Zhang et al. 2015, arXiv 1505.06798). spatial: of
+    k x 1, then of 1 x k (Jaderberg et al. 2014, arXiv 1405.3866), of 2-D convolutions that are not dilated."""
+    only: str = "*"
+    """Patterns of the nodes, joined by |: of their names, operators, weights or results."""
+    exclude: str = ""
+    ranges: Calibration | None = None
+    least: int = 1024
+    """A weight of fewer elements stays as it is."""
+
+    def __post_init__(self) -> None:
+        for name, number in (("rank", self.rank), ("error", self.error)):
+            if not 0 <= number < 1:
+                raise PipelineError(f"factorize takes {name} between 0 and 1, not {number}")
+        if self.rank and self.error:
+            raise PipelineError("factorize takes either rank or error, not both")
+
+    def wants(self, node: Node) -> bool:
+        return is_named(node, self.only) and not is_named(node, self.exclude)
+
+    def splitting(self, weight: ConstantWeight) -> Splitting | str:
+        """How a weight is split, for all nodes that read it; else why it is not."""
+        stored = weight.stored
+        matrix, gram = weight.matrix(), weight.gram(self.ranges)
+        if isinstance(matrix, str) or matrix.size < self.least:
+            return matrix if isinstance(matrix, str) else ""
+        if stored.groups != 1:
+            return "a grouped convolution has a matrix for each group"
+        if isinstance(gram, str):
+            return gram
+        whole = None if gram is None else gram.matrix[0] / gram.count
+        rank = 0.0 if self.error else self.rank or _QUARTER
+        if not stored.is_image:
+            return matrix_split(matrix, whole, rank, self.error)
+        if self.conv == "channel":
+            return channel_split(stored.shape, matrix, whole, rank, self.error)
+        return spatial_split(stored.shape, matrix, whole, rank, self.error)
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        weights = _Weights(self)
+        rewrite(graph, self.rules_of(weights), run, start)
+        erase_unread(weights.known)
+
+    def rules(self) -> Sequence[Rule]:
+        return self.rules_of(_Weights(self))
+
+    def rules_of(self, weights: _Weights) -> Sequence[Rule]:
+        """A rule that makes one pair of factors for all nodes that read a weight."""
+        root, apply = Op(PRODUCTS, where=self.wants), weights.product
+        return (Rule("factors", root, Contract.APPROXIMATE, apply, apply.__doc__ or "", _NEEDS),)
