@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from planish.ir.types import Array
 from planish.passes.quantize.calibration import Calibration
+from planish.passes.quantize.gram import aim_of
+from planish.passes.quantize.quantize_weights import has_own_bias
+from planish.passes.quantize.rounding.bias_correction import bias_correction
 from planish.passes.quantize.scheme import Doubles, Floats
 from planish.passes.sparsify.constant_weight import ConstantWeight
-from planish.passes.sparsify.least_squares import made_up_for, norm_importance, second_order_importance
+from planish.passes.sparsify.least_squares import made_up_for, norm_importance
 from planish.passes.sparsify.pattern import Mask, Pattern
 
 Update = Literal["obs", "none"]
@@ -28,28 +31,43 @@ class Layer:
     grams: Doubles | None
     """Means over the rows of X, [groups, K, K], in the order `rows`; each is of N / groups columns."""
     update: Update
+    means: Doubles | None = None
+    """Of the columns of X, [groups, K], where a bias makes up for them; the Gram matrices are then about them."""
 
     @property
     def extents(self) -> tuple[int, int]:
         """K and N."""
         return len(self.matrix), self.matrix.shape[1]
 
+    @property
+    def makes_up(self) -> bool:
+        """Whether weights that stay make up for those that go."""
+        return self.grams is not None and self.update == "obs"
+
     def squares(self, matrix: Floats) -> Doubles:
         """Squared importance of the elements; with Gram matrices in units of the output."""
         if self.grams is None:
             return matrix.astype(np.float64) ** 2
-        importance = norm_importance if self.update == "none" else second_order_importance
         parts = np.split(matrix, len(self.grams), axis=1)
-        return np.hstack([importance(part, gram) for part, gram in zip(parts, self.grams, strict=True)])
+        return np.hstack([norm_importance(part, gram) for part, gram in zip(parts, self.grams, strict=True)])
 
-    def without(self, zero: Mask) -> Floats:
-        """The matrix with zeros there, and where it had some; the others make up for them if that is asked for."""
+    def without(self, zero: Mask, begin: Floats, steps: int) -> Floats:
+        """The matrix with zeros there, and where it had some. The others make up for them if that is asked for, in so
+        many steps from `begin` on.
+        """
         zero = zero | (self.matrix == 0)
-        if self.grams is None or self.update == "none":
+        if self.grams is None or not self.makes_up:
             return np.where(zero, np.float32(0), self.matrix)
-        groups = len(self.grams)
-        parts = zip(np.split(self.matrix, groups, axis=1), np.split(zero, groups, axis=1), self.grams, strict=True)
-        return np.hstack([made_up_for(part, gone, gram) for part, gone, gram in parts])
+        parts = zip(*(np.split(part, len(self.grams), axis=1) for part in (self.matrix, zero, begin)), strict=True)
+        pairs = zip(parts, self.grams, strict=True)
+        return np.hstack([made_up_for(w, gone, gram, now, steps=steps) for (w, gone, now), gram in pairs])
+
+    def bias_shift(self, found: Floats) -> Doubles | None:
+        """What to add to the bias, [N], to keep the means of the outputs; None where there is no bias of its own."""
+        if self.means is None:
+            return None
+        pairs = (np.split(matrix, len(self.means), axis=1) for matrix in (self.matrix, found))
+        return np.concatenate([bias_correction(w, v, mean) for w, v, mean in zip(*pairs, self.means, strict=True)])
 
     def stored(self, matrix: Floats) -> Array:
         """In the layout of the weight."""
@@ -74,5 +92,9 @@ def layer_of(weight: ConstantWeight, pattern: Pattern, ranges: Calibration | Non
     rows = np.arange(len(matrix))
     if pattern.of and weight.stored.is_image:
         rows = rows.reshape(channels, math.prod(weight.stored.shape[2:])).T.reshape(-1)
-    grams = None if gram is None else gram.matrix[:, rows[:, None], rows] / gram.count
-    return Layer(weight, matrix[rows], rows, grams, update)
+    if gram is None:
+        return Layer(weight, matrix[rows], rows, None, update)
+    has_bias = update == "obs" and has_own_bias(weight.readers[0], weight.stored)
+    aims = np.stack([aim_of(gram, group, has_bias=has_bias) for group in range(len(gram.matrix))])
+    means = gram.mean[:, rows] if has_bias else None
+    return Layer(weight, matrix[rows], rows, aims[:, rows[:, None], rows] / gram.count, update, means)

@@ -8,51 +8,41 @@ from __future__ import annotations
 import numpy as np
 
 from planish.passes.quantize.rounding.layer import check, damped, output_errors
-from planish.passes.quantize.rounding.second_order import upper_factor_of_inverse
 from planish.passes.quantize.scheme import Doubles, Floats
 from planish.passes.sparsify.pattern import Mask
 
 _DAMPING = 0.01
-_STEPS = 60
 _ENOUGH = 1e-10
 """A column is done when the squared slope has shrunk by so much."""
 
 
 def norm_importance(weight: Floats, gram: Doubles) -> Doubles:
     """Squared importance w_kn^2 ||x_k||^2 of each weight, [K, N]: what the output loses when it alone becomes zero, and
-    no other makes up for it (Sun et al. 2024, Wanda, arXiv 2306.11695).
+    no other makes up for it (Sun et al. 2024, Wanda, arXiv 2306.11695). Of inputs that are always 0 it is 0.
     """
     check(weight, gram)
     return weight.astype(np.float64) ** 2 * np.diagonal(gram)[:, None]
 
 
-def second_order_importance(weight: Floats, gram: Doubles) -> Doubles:
-    """Squared importance w_kn^2 / [G^-1]_kk: the same when all others of the column make up for it (Hassibi & Stork
-    1993, Optimal Brain Surgeon; Frantar & Alistarh 2023, SparseGPT, arXiv 2301.00774).
-    """
-    check(weight, gram)
-    upper = upper_factor_of_inverse(gram, _DAMPING)
-    return weight.astype(np.float64) ** 2 / (upper**2).sum(axis=0)[:, None]
-
-
-def made_up_for(weight: Floats, zero: Mask, gram: Doubles) -> Floats:
+def made_up_for(weight: Floats, zero: Mask, gram: Doubles, begin: Floats | None = None, *, steps: int = 60) -> Floats:
     """V [K, N] that is 0 where `zero` says so, and otherwise the least of ||X W - X V||^2: the update of Optimal Brain
-    Surgeon for all zeros at once.
+    Surgeon (Hassibi & Stork 1993) for all zeros at once.
 
     By conjugate gradients on the elements that stay, every column for itself, G damped and scaled to a diagonal of 1;
-    it begins at W with zeros and stops early. A column that G does not find better is W with zeros.
+    from `begin`, else from W, with zeros, in so many steps at most. A column that G does not find better is W with
+    zeros.
     """
     check(weight, gram)
     start = np.where(zero, 0, weight)
     matrix = damped(gram, _DAMPING)
     scale = 1 / np.sqrt(np.diagonal(matrix))[:, None]
     matrix = matrix * scale * scale.T
-    found = start / scale
+    found = (start if begin is None else np.where(zero, 0, begin)) / scale
     slope = np.where(zero, 0, matrix @ (weight / scale - found))
     direction = slope.copy()
     size = (slope**2).sum(axis=0)
     enough = size * _ENOUGH
-    for _ in range(_STEPS):
+    for _ in range(steps):
         if (size <= enough).all():
             break
         turned = matrix @ direction

@@ -66,10 +66,10 @@ class Pattern:
         tall, wide = self.rows or shape[0], self.columns or shape[1]
         return np.repeat(np.repeat(units, tall, axis=0)[: shape[0]], wide, axis=1)[:, : shape[1]]
 
-    def least_of_each(self, squares: Doubles) -> Mask:
+    def least_of_each(self, squares: Doubles, keep: int) -> Mask:
         """Of every `of` elements along K all but the `keep` largest; of equal ones the first go. K is a multiple."""
         groups = squares.reshape(-1, self.of, squares.shape[1])
-        least = np.argsort(groups, axis=1, kind="stable")[:, : self.of - self.keep]
+        least = np.argsort(groups, axis=1, kind="stable")[:, : self.of - keep]
         found = np.zeros(groups.shape, bool)
         np.put_along_axis(found, least, True, axis=1)
         return found.reshape(squares.shape)
@@ -84,9 +84,11 @@ class Pattern:
         return np.arange(0, shape[0], self.rows or shape[0]), np.arange(0, shape[1], self.columns or shape[1])
 
 
-def least(scores: Doubles, count: int, zeros: Mask) -> Mask:
-    """The `count` units of the least scores, those that are zeros already first; of equal ones the first go."""
-    order = np.lexsort((scores.reshape(-1), ~zeros.reshape(-1)))
-    found = np.zeros(scores.size, bool)
-    found[order[:count]] = True
-    return found.reshape(scores.shape)
+def least(scores: Doubles, sizes: Counts, zeros: Mask, budget: int) -> Mask:
+    """Of units, flattened, those of the least scores that hold no more than `budget` elements together: what is zeros
+    already first, and of equal ones the first.
+    """
+    order = np.lexsort((scores, ~zeros))
+    found = np.zeros(len(order), bool)
+    found[order[: np.searchsorted(np.cumsum(sizes[order]), budget, side="right")]] = True
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,22 +18,30 @@ from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.gram import PRODUCTS
-from planish.passes.quantize.scheme import Floats
+from planish.passes.quantize.scheme import Doubles, Floats
 from planish.passes.quantize.selection import is_named
 from planish.passes.replacing import erase_unread
 from planish.passes.rewrite import Contract, Match, Rule, rewrite
 from planish.passes.run import Run
 from planish.passes.sparsify.constant_weight import ConstantWeight, constant_weight
 from planish.passes.sparsify.layer import Layer, Update, layer_of
-from planish.passes.sparsify.pattern import Mask, Pattern, least
+from planish.passes.sparsify.pattern import Pattern
+from planish.passes.sparsify.thinning import above_threshold, n_of_m, with_share
 
 _NEEDS = "weights that the results hardly depend on; measure the results"
 _HALF = 0.5
-_ROUNDS = 8
+_BIAS = 2
 _PLACE_BYTES = 8
 """Of an element in a sparse tensor, besides the element."""
 _SPARSE_SINCE = 11
-_NEAR = 1e-9
+
+
+class _Made(NamedTuple):
+    """What replaces a weight."""
+
+    value: Value
+    shift: Doubles | None
+    """What to add to the bias of the node that reads it."""
 
 
 @dataclass
@@ -41,14 +49,14 @@ class _Weights:
     """Those that one run of the pass has met."""
 
     options: Sparsify
-    made: dict[Value, Value | str] = field(default_factory=dict[Value, Value | str])
+    made: dict[Value, _Made | str] = field(default_factory=dict[Value, _Made | str])
     """By weight: what replaces it, or why nothing does."""
     results: set[Value] = field(default_factory=set[Value])
-    chosen: dict[Value, Mask] | None = None
-    """The units that become zero, where all weights were looked at together."""
+    chosen: dict[Value, Floats] | None = None
+    """Matrices with zeros, where all weights were looked at together."""
 
     def product(self, m: Match) -> Value | None:
-        """MatMul(x, w) -> MatMul(x, w with zeros), and so for Gemm and Conv"""
+        """MatMul(x, w) -> MatMul(x, w with zeros), and so for Gemm and Conv, whose bias keeps the outputs' means"""
         node = m.root
         weight = constant_weight(node, self.options.wants)
         if isinstance(weight, str):
@@ -60,10 +68,14 @@ class _Weights:
         found = self.made[weight.value]
         if isinstance(found, str):
             return _left(m, found)
-        operands = [found if operand is weight.value else operand for operand in node.operands]
+        operands = [found.value if operand is weight.value else operand for operand in node.operands]
+        bias = node.operand(_BIAS)
+        if found.shift is not None and bias is not None:
+            shifted = (m.array(bias).astype(np.float64) + found.shift).astype(np.float32)
+            operands[_BIAS] = m.constant(shifted, bias.name)
         return m.add_node(Node(node.op, operands, node.attributes, 1, node.name)).result
 
-    def make(self, m: Match, weight: ConstantWeight) -> Value | str:
+    def make(self, m: Match, weight: ConstantWeight) -> _Made | str:
         options = self.options
         if weight.value.constant is None or weight.value.constant.size < options.least:
             return ""
@@ -79,15 +91,14 @@ class _Weights:
         name = weight.value.name
         made = constant(sparse_tensor(array), name) if sparse else m.constant(array, name)
         self.results.add(made)
-        return made
+        return _Made(made, None if found is None or same else layer.bias_shift(found))
 
     def globally(self, m: Match, layer: Layer) -> Floats | None:
         if self.chosen is None:
-            self.chosen = self.options.choose(m.graph.root)
-        units = self.chosen.get(layer.weight.value)
-        if units is None or not units.any():
-            return None
-        return layer.without(self.options.shape.spread(units, layer.extents))
+            layers = self.options.layers(m.graph.root)
+            found = with_share(list(layers.values()), self.options.shape, self.options.share) or []
+            self.chosen = dict(zip(layers, found, strict=False))
+        return self.chosen.get(layer.weight.value)
 
 
 def _left(m: Match, why: str) -> None:
@@ -112,7 +123,8 @@ class Sparsify(RulePass):
 
     It runs as fast as before: no kernel of ONNX Runtime's CPU provider leaves out zeros. Without `ranges` what matters
     is a weight's magnitude. With the Gram matrices of `ranges` it is what the layer's outputs lose, and the weights
-    that stay make up for those that go, as far as they can on the inputs that the matrices are of. Zeros stay zeros.
+    that stay make up for those that go, a few at a time, as far as they can on the inputs that the matrices are of; a
+    constant bias keeps the outputs' means. Zeros stay zeros.
 
     A weight that a product and something else read stays; so does one that is not finite. One that has as many zeros as
     are asked for stays, too, so that a second run changes nothing.
@@ -122,7 +134,8 @@ class Sparsify(RulePass):
     lossy: ClassVar[bool] = True
 
     ratio: float = 0.0
-    """The part of all units, of one weight or of all, that becomes zero; half of them where nothing is said."""
+    """The part of all elements, of one weight or of all, that becomes zero, or up to one unit less; half of them where
+    nothing is said."""
     threshold: float = 0.0
     """Instead: units whose importance is below. It is the root mean square, over a unit, of |w|; with `ranges`, of what
     the output loses, as a root mean square over its rows."""
@@ -176,47 +189,12 @@ class Sparsify(RulePass):
 
     def zeroed(self, layer: Layer) -> Floats | None:
         """A layer's matrix with the zeros that are asked for; None where it has them."""
-        pattern, matrix = self.shape, layer.matrix
         if self.threshold:
-            return self.above_threshold(layer)
-        if pattern.of:
-            return None if pattern.is_kept_by(matrix) else layer.without(pattern.least_of_each(layer.squares(matrix)))
-        zeros = pattern.zeros(matrix)
-        count = math.floor(self.share * zeros.size + _NEAR)
-        if np.count_nonzero(zeros) >= count:
-            return None
-        units = least(pattern.scores(layer.squares(matrix)), count, zeros)
-        return layer.without(pattern.spread(units, layer.extents))
-
-    def above_threshold(self, layer: Layer) -> Floats | None:
-        """What makes up for zeros may sink below the threshold itself; then it becomes zero, too."""
-        pattern, found = self.shape, layer.matrix
-        zero = np.zeros(found.shape, bool)
-        for turn in range(_ROUNDS + 1):
-            units = (pattern.scores(layer.squares(found)) < self.threshold) & ~pattern.zeros(found)
-            if not units.any():
-                break
-            zero |= pattern.spread(units, layer.extents)
-            found = layer.without(zero) if turn < _ROUNDS else np.where(zero, np.float32(0), found)
-        return found if zero.any() else None
-
-    def choose(self, graph: Graph) -> dict[Value, Mask]:
-        """Of all weights together the units of least importance; as many as hold the ratio of all elements."""
-        pattern, layers = self.shape, self.layers(graph)
-        zeros = [pattern.zeros(layer.matrix) for layer in layers.values()]
-        sizes = np.concatenate([[0], *(pattern.sizes(layer.extents).reshape(-1) for layer in layers.values())])[1:]
-        gone = np.concatenate([np.zeros(0, bool), *(part.reshape(-1) for part in zeros)])
-        budget = math.floor(self.share * int(sizes.sum()) + _NEAR)
-        if sizes[gone].sum() >= budget:
-            return {}
-        scores = [pattern.scores(layer.squares(layer.matrix)).reshape(-1) for layer in layers.values()]
-        order = np.lexsort((np.concatenate(scores), ~gone))
-        count = int(np.searchsorted(np.cumsum(sizes[order]), budget)) + 1
-        found = np.zeros(len(order), bool)
-        found[order[:count]] = True
-        parts = np.split(found, np.cumsum([part.size for part in zeros])[:-1])
-        shapes = [part.shape for part in zeros]
-        return {value: part.reshape(shape) for value, part, shape in zip(layers, parts, shapes, strict=True)}
+            return above_threshold(layer, self.shape, self.threshold)
+        if self.shape.of:
+            return n_of_m(layer, self.shape)
+        found = with_share([layer], self.shape, self.share)
+        return None if found is None else found[0]
 
     def layers(self, graph: Graph) -> dict[Value, Layer]:
         found: dict[Value, Layer] = {}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from planish.passes.quantize.scheme import Doubles, Floats
-from planish.passes.sparsify.least_squares import made_up_for, norm_importance, second_order_importance
+from planish.passes.sparsify.least_squares import made_up_for, norm_importance
 from planish.passes.sparsify.pattern import Mask
 from tests.passes.quantize.quantized import normal
 from tests.passes.sparsify.inputs import correlated, loss
@@ -38,15 +38,18 @@ def test_the_update_is_that_of_least_squares() -> None:
 
 
 def test_importance_is_what_the_output_loses() -> None:
-    """One weight at a time, without and with the others making up for it."""
-    norms, second = norm_importance(W, G), second_order_importance(W, G)
-    root = cast("Doubles", np.linalg.cholesky(damped(G))).T
+    """One weight at a time."""
     for k, n in ((0, 0), (7, 3), (23, 4)):
         zero = np.zeros((K, N), bool)
         zero[k, n] = True
-        assert norms[k, n] == pytest.approx(loss(W, np.where(zero, 0, W), X) ** 2, rel=1e-5)
-        assert second[k, n] == pytest.approx(loss(W, solved(W, zero, damped(G)), root) ** 2, rel=1e-4)
-    assert (second <= norms + damped(G)[0, 0]).all()
+        assert norm_importance(W, G)[k, n] == pytest.approx(loss(W, np.where(zero, 0, W), X) ** 2, rel=1e-5)
+
+
+def test_it_may_begin_near() -> None:
+    near = made_up_for(W, HALF, G, steps=12)
+    again = made_up_for(W, HALF, G, near, steps=40)
+    np.testing.assert_allclose(again, made_up_for(W, HALF, G), rtol=1e-3, atol=1e-4)
+    assert loss(W, again, X) <= loss(W, near, X) * (1 + 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +66,6 @@ def test_never_worse_than_zeros_alone(x: Doubles, zero: Mask) -> None:
     assert loss(W, found, x) <= loss(W, np.where(zero, 0, W), x) * (1 + 1e-9) + 1e-5 * np.linalg.norm(x)
 
 
-def test_a_matrix_of_no_inputs_is_an_error() -> None:
-    with pytest.raises(ValueError, match="positive semidefinite"):
-        second_order_importance(W, np.eye(K) + 1e12 * (1 - np.eye(K)))
+def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="goes with a Gram matrix"):
         made_up_for(W, HALF, np.eye(3))

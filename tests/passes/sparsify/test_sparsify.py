@@ -113,7 +113,7 @@ def test_rows_and_columns(options: str, axis: int, transposed: int) -> None:
 def test_blocks_that_do_not_fill(shape: tuple[int, int]) -> None:
     w = normal(*shape)
     blocks = [w[i : i + 4, j : j + 3] for i in range(0, shape[0], 4) for j in range(0, shape[1], 3)]
-    if len(blocks) < 2:
+    if w.size // 2 < max(block.size for block in blocks):
         untouched(product(w), f"{PASS}{{ratio=0.5,pattern=block,block=4x3,least=1}}")
         return
     found = weight_of(sparse(product(w), "ratio=0.5,pattern=block,block=4x3"))
@@ -177,7 +177,7 @@ def test_globally_the_small_ones_go_first(pattern: str) -> None:
     assert len(record.rewrites) == 1
     assert np.array_equal(weight_of(after, "a"), weight_of(proto, "a"))
     gone = (weight_of(after, "b") == 0).sum()
-    assert 0.6 * 3 * 1024 - 1 <= gone <= 0.6 * 3 * 1024 + 64
+    assert 0.6 * 3 * 1024 - 64 < gone <= 0.6 * 3 * 1024
 
 
 def test_globally_over_both() -> None:
