@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from planish.ir import Graph, Node, Value
 from planish.passes.errors import PipelineError
 from planish.passes.manager import RulePass
 from planish.passes.pattern import Op
 from planish.passes.quantize.calibration import Calibration
-from planish.passes.quantize.gram import PRODUCTS
+from planish.passes.quantize.gram import PRODUCTS, aim_of
+from planish.passes.quantize.quantize_weights import has_own_bias
+from planish.passes.quantize.rounding.bias_correction import bias_correction
+from planish.passes.quantize.scheme import Doubles, Floats
 from planish.passes.quantize.selection import is_named
+from planish.passes.quantize.stored_weights import StoredWeight
 from planish.passes.replacing import erase_unread
 from planish.passes.rewrite import Contract, Match, Rule, rewrite
 from planish.passes.run import Run
@@ -30,6 +36,8 @@ class _Weights:
 
     options: Factorize
     known: dict[Value, Splitting | str] = field(default_factory=dict[Value, Splitting | str])
+    shifts: dict[Value, Doubles] = field(default_factory=dict[Value, Doubles])
+    """By weight, what to add to the bias of the node that reads it."""
     constants: dict[Value, tuple[Value, Value]] = field(default_factory=dict[Value, tuple[Value, Value]])
 
     def product(self, m: Match) -> Value | None:
@@ -40,12 +48,30 @@ class _Weights:
         if isinstance(weight, str):
             return _left(m, weight)
         if weight.value not in self.known:
-            self.known[weight.value] = self.options.splitting(weight)
+            self.known[weight.value] = self.splitting(weight)
         found = self.known[weight.value]
         split = found if isinstance(found, str) else found.split_of(m.root)
         if isinstance(split, str):
             return _left(m, split)
         return self.two(m, weight.value, split)
+
+    def splitting(self, weight: ConstantWeight) -> Splitting | str:
+        """How a weight is split, for all nodes that read it; else why it is not."""
+        options, stored = self.options, weight.stored
+        matrix, gram = weight.matrix(), weight.gram(options.ranges)
+        if isinstance(matrix, str) or matrix.size < options.least:
+            return matrix if isinstance(matrix, str) else ""
+        if stored.groups != 1:
+            return "a grouped convolution has a matrix for each group"
+        if isinstance(gram, str):
+            return gram
+        if gram is None:
+            return options.split(stored, matrix, None)
+        has_bias = has_own_bias(weight.readers[0], stored)
+        found = options.split(stored, matrix, aim_of(gram, 0, has_bias=has_bias) / gram.count)
+        if has_bias and isinstance(found, Splitting):
+            self.shifts[weight.value] = bias_correction(matrix, found.matrix, gram.mean[0])
+        return found
 
     def two(self, m: Match, weight: Value, split: Split) -> Value:
         node = m.root
@@ -54,7 +80,10 @@ class _Weights:
             self.constants[weight] = m.constant(split.left, names[0]), m.constant(split.right, names[1])
         left, right = self.constants[weight]
         between = m.add(node.op, (node.operands[0], left), split.first)
-        second = Node(node.op, (between, right, *node.operands[2:]), split.second, 1, node.name)
+        bias = node.operand(2)
+        if bias is not None and weight in self.shifts:
+            bias = m.constant((m.array(bias).astype(np.float64) + self.shifts[weight]).astype(np.float32), bias.name)
+        second = Node(node.op, (between, right, *([] if bias is None else [bias])), split.second, 1, node.name)
         return m.add_node(second).result
 
 
@@ -71,8 +100,9 @@ class Factorize(RulePass):
 
     With the Gram matrices of `ranges` it is the outputs that change least, else the weights. A node is rewritten where
     that saves multiply-accumulates; two products take their time to start, so measure whether it is faster. A bias
-    stays on the second. Grouped convolutions stay, and so does what is two factors already: a product without bias that
-    only another one reads, where both cost less than one in place of them would.
+    stays on the second, and with `ranges` a constant one keeps the outputs' means. Grouped convolutions stay, and so
+    does what is two factors already: a product without bias that only another one reads, where both cost less than one
+    in place of them would.
     """
 
     name: ClassVar[str] = "factorize"
@@ -81,7 +111,8 @@ class Factorize(RulePass):
     rank: float = 0.0
     """The rank, as a part of the largest that the matrix may have; a quarter of it where nothing is said."""
     error: float = 0.0
-    """Instead: how far the outputs of a node may move, as a part of their norm; without `ranges`, its weights."""
+    """Instead: how far the outputs of a node may move, as a part of their norm, less their means where a bias keeps
+    these; without `ranges`, how far its weights may."""
     conv: Literal["channel", "spatial"] = "channel"
     """channel: a convolution to fewer channels, then one of 1 x 1 (Zhang et al. 2015, arXiv 1505.06798). spatial: of
     k x 1, then of 1 x k (Jaderberg et al. 2014, arXiv 1405.3866), of 2-D convolutions that are not dilated."""
@@ -102,23 +133,12 @@ class Factorize(RulePass):
     def wants(self, node: Node) -> bool:
         return is_named(node, self.only) and not is_named(node, self.exclude)
 
-    def splitting(self, weight: ConstantWeight) -> Splitting | str:
-        """How a weight is split, for all nodes that read it; else why it is not."""
-        stored = weight.stored
-        matrix, gram = weight.matrix(), weight.gram(self.ranges)
-        if isinstance(matrix, str) or matrix.size < self.least:
-            return matrix if isinstance(matrix, str) else ""
-        if stored.groups != 1:
-            return "a grouped convolution has a matrix for each group"
-        if isinstance(gram, str):
-            return gram
-        whole = None if gram is None else gram.matrix[0] / gram.count
+    def split(self, stored: StoredWeight, matrix: Floats, gram: Doubles | None) -> Splitting | str:
         rank = 0.0 if self.error else self.rank or _QUARTER
         if not stored.is_image:
-            return matrix_split(matrix, whole, rank, self.error)
-        if self.conv == "channel":
-            return channel_split(stored.shape, matrix, whole, rank, self.error)
-        return spatial_split(stored.shape, matrix, whole, rank, self.error)
+            return matrix_split(matrix, gram, rank, self.error)
+        kind = channel_split if self.conv == "channel" else spatial_split
+        return kind(stored.shape, matrix, gram, rank, self.error)
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         weights = _Weights(self)

@@ -19,6 +19,11 @@ class Factors(NamedTuple):
     right: Floats
     """[r, N], its rows orthonormal."""
 
+    def matrix(self) -> Doubles:
+        """What they stand for, [K, N]; not finite where they are not."""
+        with np.errstate(invalid="ignore"):
+            return self.left.astype(np.float64) @ self.right.astype(np.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -51,8 +56,9 @@ class Spectrum:
             return False
         rank = len(factors.right)
         wanted = self.weight.astype(np.float64) @ self.vectors[:, :rank] @ self.vectors[:, :rank].T
-        found = factors.left.astype(np.float64) @ factors.right.astype(np.float64)
-        return bool(np.linalg.norm(wanted - found) <= _SLACK * np.linalg.norm(self.weight.astype(np.float64)))
+        return bool(
+            np.linalg.norm(wanted - factors.matrix()) <= _SLACK * np.linalg.norm(self.weight.astype(np.float64))
+        )
 
 
 def spectrum(weight: Floats, gram: Doubles | None = None) -> Spectrum:

@@ -33,6 +33,8 @@ class Splitting:
 
     left: Array
     right: Array
+    matrix: Doubles
+    """What both stand for, [K, N]."""
     attributes: Callable[[Node], tuple[Attributes, Attributes] | str]
     """Of both nodes; else why a node stays."""
 
@@ -44,7 +46,7 @@ class Splitting:
 def matrix_split(weight: Floats, gram: Doubles | None, rank: float, error: float) -> Splitting | str:
     """Of MatMul and Gemm: weight [K, N]. rank is a part of the largest one; where it is 0, error says how far."""
     found = _factors(weight, gram, rank, error)
-    return found if isinstance(found, str) else Splitting(found.left, found.right, _of_matrices)
+    return found if isinstance(found, str) else Splitting(*found, found.matrix(), _of_matrices)
 
 
 def channel_split(
@@ -56,7 +58,7 @@ def channel_split(
         return found
     left = np.ascontiguousarray(found.left.T).reshape(-1, *shape[1:])
     right = np.ascontiguousarray(found.right.T).reshape(shape[0], -1, *(1 for _ in shape[2:]))
-    return Splitting(left, right, lambda node: (node.attributes, {}))
+    return Splitting(left, right, found.matrix(), lambda node: (node.attributes, {}))
 
 
 def spatial_split(
@@ -79,7 +81,7 @@ def spatial_split(
         both.append(spectrum(matrix, np.einsum("ajbj->ab", parts)))
 
     def best(rank: int) -> tuple[float, Spectrum]:
-        found = [(relative_error(weight, _window(each, rank, wide), gram), each) for each in both]
+        found = [(relative_error(weight, _window(each.factors(rank), wide), gram), each) for each in both]
         return min(found, key=lambda pair: pair[0])
 
     most = min(matrix.shape)
@@ -92,7 +94,7 @@ def spatial_split(
         return "single precision does not hold its factors"
     left = np.ascontiguousarray(factors.left.T).reshape(-1, channels, tall, 1)
     right = np.ascontiguousarray(factors.right.reshape(-1, columns, wide).transpose(1, 0, 2))[:, :, None]
-    return Splitting(left, right, lambda node: _of_spatial(node, len(left)))
+    return Splitting(left, right, _window(factors, wide), lambda node: _of_spatial(node, len(left)))
 
 
 def _factors(weight: Floats, gram: Doubles | None, rank: float, error: float) -> Factors | str:
@@ -120,11 +122,9 @@ def _of_matrices(node: Node) -> tuple[Attributes, Attributes]:
     return {"transA": node.get_int("transA")}, scales
 
 
-def _window(found: Spectrum, rank: int, wide: int) -> Doubles:
-    """What factors stand for, as a matrix [C * kh * kw, N]."""
-    left, right = found.factors(rank)
-    with np.errstate(invalid="ignore"):  # of factors that overflowed
-        product = left.astype(np.float64) @ right
+def _window(factors: Factors, wide: int) -> Doubles:
+    """What spatial factors stand for, [C * kh * kw, N]."""
+    product = factors.matrix()
     columns = product.shape[1] // wide
     return np.ascontiguousarray(product.reshape(len(product), columns, wide).transpose(0, 2, 1)).reshape(-1, columns)
 

@@ -200,6 +200,27 @@ def test_convolutions_by_their_inputs(kind: str) -> None:
         assert b < a
 
 
+@pytest.mark.parametrize("kind", ["channel", "spatial", "Gemm"])
+def test_a_bias_keeps_the_means(kind: str) -> None:
+    """Of inputs that are no less than 0, as behind a Relu; the bias of a Gemm with a factor stays as it is."""
+    if kind == "Gemm":
+        gemm = node("Gemm", ["x", "w", "b"], ["y"])
+        proto = net([gemm], {"w": normal(64, 24), "b": B}, x=("N", 64))
+        feeds: list[dict[str, Array]] = [{"x": np.maximum(correlated(50, 64, 1), 0).astype(np.float32)}]
+    else:
+        proto = conv(normal(24, 16, 3, 3), bias=True, pads=[1, 1, 1, 1])
+        feeds = [{"x": np.maximum(feed["x"].astype(np.float32), 0)} for feed in images(6)]
+    ranges = runtime.calibrate(ir.load(proto), feeds, grams=["y"])
+    after = factorized(proto, f"rank=0.2{'' if kind == 'Gemm' else f',conv={kind}'}", ranges)
+    plain = factorized(proto, f"rank=0.2{'' if kind == 'Gemm' else f',conv={kind}'}")
+    axes = (0,) if kind == "Gemm" else (0, 1, 3, 4)
+    before, kept, moved = (np.stack([results(p, f["x"]) for f in feeds]) for p in (proto, after, plain))
+    before, kept, moved = (each.reshape(-1, 24) if kind == "Gemm" else each for each in (before, kept, moved))
+    off = [np.abs((each - before).mean(axis=axes)).max() for each in (kept, moved)]
+    assert off[0] < 1e-4 * np.abs(before).max()
+    assert off[1] > 10 * off[0]
+
+
 def test_matrices_by_their_inputs() -> None:
     x, unseen = (correlated(rows, 64, seed) for rows, seed in ((1000, 1), (200, 2)))
     proto = product(normal(64, 48))

@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from planish import ir, passes, runtime
+from planish import ir, passes
 from planish.ir import DType
 from planish.ir.load_tensor import SparseTensor
-from planish.passes import PassRecord, PipelineError
-from planish.passes.quantize.calibration import Calibration
-from planish.passes.quantize.gram import Gram
-from planish.passes.sparsify.sparsify import Sparsify
+from planish.passes import PipelineError
 from tests.equivalence import untouched
-from tests.passes.quantize.quantized import Array, Doubles, far, net, node, normal, quantized, results
-from tests.passes.sparsify.inputs import correlated, gram, loss
-
-PASS = "sparsify"
-W = normal(64, 40)
-X = normal(3, 64, seed=5)
-PRODUCT = [node("MatMul", ["x", "w"], ["y"], "product")]
-
-
-def product(w: Array = W) -> onnx.ModelProto:
-    return net(PRODUCT, {"w": w}, x=("N", w.shape[0]))
-
-
-def weight_of(proto: onnx.ModelProto, name: str = "w") -> NDArray[np.float32]:
-    (found,) = {
-        value.constant for node in ir.load(proto).nodes for value in node.operands if value and value.name == name
-    }
-    assert found is not None
-    return np.asarray(found.array(), np.float32)
-
-
-def sparse(proto: onnx.ModelProto, options: str) -> onnx.ModelProto:
-    after, record = quantized(proto, f"{PASS}{{least=1,{options}}}")
-    assert [rewrite.rule for rewrite in record.rewrites] == ["zeros"]
-    return after
-
-
-def with_ranges(proto: onnx.ModelProto, wanted: Sparsify) -> tuple[onnx.ModelProto, PassRecord]:
-    """A second run changes nothing."""
-    graph = ir.load(proto)
-    (record,) = passes.run(graph, (wanted,))
-    after = ir.emit(graph)
-    assert not passes.run(ir.load(after), (wanted,))[0].rewrites
-    return after, record
-
-
-def asked(options: str, ranges: Calibration | None = None) -> Sparsify:
-    (plain,) = passes.parse(f"{PASS}{{{options}}}")
-    assert isinstance(plain, Sparsify)
-    return replace(plain, ranges=ranges)
+from tests.passes.quantize.quantized import Array, Doubles, net, node, normal, quantized, results
+from tests.passes.sparsify.sparse import (
+    CONVS,
+    PASS,
+    PRODUCT,
+    W,
+    X,
+    conv,
+    product,
+    sparse,
+    weight_of,
+)
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.9])
@@ -126,21 +90,6 @@ def test_blocks_that_do_not_fill(shape: tuple[int, int]) -> None:
     )
 
 
-CONVS: Mapping[str, tuple[NDArray[np.float32], Mapping[str, int | list[int]]]] = {
-    "plain": (normal(24, 16, 3, 3), {}),
-    "grouped": (normal(24, 4, 3, 3), {"group": 4}),
-    "dilated": (normal(24, 16, 3, 3), {"dilations": [2, 2]}),
-    "depthwise": (normal(16, 1, 3, 3), {"group": 16}),
-    "pointwise": (normal(24, 16, 1, 1), {}),
-}
-
-
-def conv(name: str, w: Array | None = None) -> onnx.ModelProto:
-    made = node("Conv", ["x", "w"], ["y"], "conv")
-    made.attribute.extend([helper.make_attribute(key, value) for key, value in CONVS[name][1].items()])
-    return net([made], {"w": CONVS[name][0] if w is None else w}, x=("N", 16, 9, 9))
-
-
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("options", ["ratio=0.6", "ratio=0.5,pattern=row", "ratio=0.5,pattern=column", "pattern=2:4"])
 def test_convolutions(name: str, options: str) -> None:
@@ -197,119 +146,6 @@ def test_only_and_exclude() -> None:
         assert len(record.rewrites) == 1
         assert weight_of(after, "b").all()
     assert len(quantized(proto, f"{PASS}{{least=2000}}")[1].rewrites) == 1
-
-
-# With Gram matrices
-
-
-@pytest.mark.parametrize("options", ["ratio=0.5", "pattern=2:4", "pattern=row", "pattern=block,block=4x4"])
-def test_making_up_beats_norms_and_norms_beat_magnitude(options: str) -> None:
-    """On the inputs of the matrix, and on others of the same kind."""
-    x, unseen = correlated(2048, 64, 1), correlated(512, 64, 2)
-    ranges = Calibration({}, {"x": gram(x)})
-    found = {
-        name: weight_of(with_ranges(product(), asked(f"{options},update={update}", given))[0])
-        for name, given, update in (
-            ("magnitude", None, "none"),
-            ("norms", ranges, "none"),
-            ("made up for", ranges, "obs"),
-        )
-    }
-    share = {name: np.count_nonzero(w) / w.size for name, w in found.items()}
-    assert share == dict.fromkeys(found, 0.5)
-    for inputs in (x, unseen):
-        lost = {name: loss(W, w, inputs) for name, w in found.items()}
-        assert lost["made up for"] < 0.5 * lost["norms"]
-        assert lost["norms"] < lost["magnitude"]
-
-
-@pytest.mark.parametrize("update", ["obs", "none"])
-@pytest.mark.parametrize("options", ["threshold=0.5", "threshold=2", "ratio=0.7,scope=global"])
-def test_a_second_run_changes_nothing_with_ranges_either(update: str, options: str) -> None:
-    x = correlated(256, 64, 1)
-    wanted = asked(f"{options},update={update}", Calibration({}, {"x": gram(x)}))
-    after, record = with_ranges(product(), wanted)
-    assert len(record.rewrites) == 1
-    assert (weight_of(after) == 0).any()
-
-
-@pytest.mark.parametrize("name", CONVS)
-def test_convolutions_make_up_for_zeros(name: str) -> None:
-    proto = conv(name)
-    feeds: list[dict[str, Array]] = [
-        {"x": correlated(81, 16, seed).T.reshape(1, 16, 9, 9).astype(np.float32)} for seed in range(12)
-    ]
-    ranges = runtime.calibrate(ir.load(proto), feeds[:9], grams=["y"])
-    errors: dict[str, float] = {}
-    for update, given in (("none", None), ("obs", ranges)):
-        after, record = with_ranges(proto, asked(f"update={update},least=1", given))
-        assert not record.notes
-        assert np.mean(weight_of(after) == 0) == 0.5
-        errors[update] = sum(far(results(proto, feed["x"]), results(after, feed["x"])) for feed in feeds[9:])
-    assert errors["obs"] < errors["none"]
-
-
-def test_zeros_stay_zeros() -> None:
-    w = np.where(normal(64, 40, seed=3) > 0, W, 0).astype(np.float32)
-    x = correlated(256, 64, 1)
-    found = weight_of(with_ranges(product(w), Sparsify(ratio=0.7, ranges=Calibration({}, {"x": gram(x)})))[0])
-    assert (found == 0).mean() == pytest.approx(0.7, abs=1e-3)
-    assert not found[w == 0].any()
-
-
-@pytest.mark.parametrize("inputs", ["zeros", "one row", "huge", "tiny"])
-def test_hostile_inputs(inputs: str) -> None:
-    x = correlated(100, 64, 1)
-    given = {"zeros": 0 * x, "one row": x[:1], "huge": 1e30 * x, "tiny": 1e-30 * x}[inputs]
-    after, record = with_ranges(product(), Sparsify(ranges=Calibration({}, {"x": gram(given)})))
-    assert len(record.rewrites) == 1
-    found = weight_of(after)
-    assert np.isfinite(found).all()
-    assert np.mean(found == 0) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        (None, "no Gram matrix was kept of it; planish calibrate --grams keeps them"),
-        (
-            Gram(np.eye(8)[None], np.zeros((1, 8)), 4),
-            "its Gram matrix is of other weights, or not finite; calibrate again",
-        ),
-        (
-            Gram(np.eye(64)[None], np.zeros((1, 64)), 0),
-            "its Gram matrix is of other weights, or not finite; calibrate again",
-        ),
-        (
-            Gram(np.full((1, 64, 64), np.nan), np.zeros((1, 64)), 4),
-            "its Gram matrix is of other weights, or not finite; calibrate again",
-        ),
-    ],
-    ids=["none", "other", "empty", "nan"],
-)
-def test_matrices_that_do_not_fit(given: Gram | None, why: str) -> None:
-    graph = ir.load(product())
-    (record,) = passes.run(graph, (Sparsify(ranges=Calibration({}, {} if given is None else {"x": given})),))
-    assert not record.rewrites
-    assert record.notes == [f"product: {why}"]
-
-
-def test_a_shared_weight_is_for_the_inputs_of_all_its_readers() -> None:
-    nodes = [
-        node("MatMul", ["x", "w"], ["a"]),
-        node("Relu", ["x"], ["r"]),
-        node("Gemm", ["r", "w"], ["b"]),
-        node("Add", ["a", "b"], ["y"]),
-    ]
-    proto = net(nodes, {"w": W}, x=("N", 64))
-    x = correlated(256, 64, 1)
-    ranges = Calibration({}, {"x": gram(x), "r": gram(np.maximum(x, 0))})
-    after, record = with_ranges(proto, Sparsify(ranges=ranges))
-    assert len(record.rewrites) == 2
-    assert len(after.graph.initializer) == 1
-    both = np.vstack([x, np.maximum(x, 0)])
-    alone = weight_of(with_ranges(product(), Sparsify(ranges=Calibration({}, {"x": gram(x)})))[0])
-    assert loss(W, weight_of(after), both) < loss(W, alone, both)
 
 
 # What is left alone
@@ -394,54 +230,6 @@ def test_extreme_weights(extreme: float) -> None:
     found = weight_of(sparse(product(w), "ratio=0.5"))
     assert (found == 0).sum() == w.size // 2
     assert np.array_equal(found, np.where(found == 0, 0, w))
-
-
-# How it is stored
-
-
-@pytest.mark.parametrize("op", ["MatMul", "Gemm", "Conv"])
-def test_sparse_storage(op: str, tmp_path: Path) -> None:
-    proto = conv("plain") if op == "Conv" else net([node(op, ["x", "w"], ["y"])], {"w": W}, x=("N", 64))
-    after = sparse(proto, "ratio=0.9,storage=sparse")
-    assert not after.graph.initializer
-    assert [node.op_type for node in after.graph.node] == ["Constant", op]
-    assert len(after.SerializeToString()) < 0.4 * len(proto.SerializeToString())
-    dense = sparse(proto, "ratio=0.9")
-    x = normal(2, 16, 9, 9) if op == "Conv" else X
-    assert np.array_equal(results(after, x), results(dense, x))
-    ir.save(ir.load(after), tmp_path / "out.onnx")
-    assert np.array_equal(results(onnx.load_from_string((tmp_path / "out.onnx").read_bytes()), x), results(dense, x))
-    again, record = quantized(dense, f"{PASS}{{ratio=0.9,storage=sparse,least=1}}")
-    assert len(record.rewrites) == 1
-    assert np.array_equal(weight_of(again), weight_of(dense))
-
-
-def test_sparse_storage_only_where_it_is_smaller() -> None:
-    assert sparse(product(), "ratio=0.6,storage=sparse").graph.initializer
-    assert not sparse(product(), "ratio=0.7,storage=sparse").graph.initializer
-
-
-def test_an_old_model_stays_dense() -> None:
-    """Constant's sparse_value came with opset 11."""
-    proto = product()
-    proto.ir_version, proto.opset_import[0].version = 4, 10
-    assert sparse(proto, "ratio=0.9,storage=sparse").graph.initializer
-
-
-def test_sparse_storage_stays_through_other_passes() -> None:
-    graph = ir.load(product())
-    passes.run(graph, f"{PASS}{{ratio=0.9,storage=sparse}},deploy")
-    after = ir.emit(graph)
-    assert not after.graph.initializer
-    np.testing.assert_allclose(results(after, X), X @ weight_of(after), rtol=1e-4, atol=1e-5)
-    old = ir.emit(graph, opset=10)
-    assert old.graph.sparse_initializer
-    assert np.array_equal(results(old, X), results(after, X))
-
-
-def test_all_zeros_are_stored_as_none() -> None:
-    after = sparse(product(), "ratio=1,storage=sparse")
-    assert not results(after, X).any()
 
 
 def test_a_nested_graph() -> None:
