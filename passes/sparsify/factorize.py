@@ -48,19 +48,22 @@ class _Weights:
         if isinstance(weight, str):
             return _left(m, weight)
         if weight.value not in self.known:
-            self.known[weight.value] = self.splitting(weight)
+            self.known[weight.value] = self.splitting(m, weight)
         found = self.known[weight.value]
         split = found if isinstance(found, str) else found.split_of(m.root)
         if isinstance(split, str):
             return _left(m, split)
         return self.two(m, weight.value, split)
 
-    def splitting(self, weight: ConstantWeight) -> Splitting | str:
+    def splitting(self, m: Match, weight: ConstantWeight) -> Splitting | str:
         """How a weight is split, for all nodes that read it; else why it is not."""
         options, stored = self.options, weight.stored
         matrix, gram = weight.matrix(), weight.gram(options.ranges)
-        if isinstance(matrix, str) or matrix.size < options.least:
-            return matrix if isinstance(matrix, str) else ""
+        if isinstance(matrix, str):
+            return matrix
+        if matrix.size < options.least:
+            m.decline("the weights are few; factorize{least=...} says how many there must be")
+            return ""
         if stored.groups != 1:
             return "a grouped convolution has a matrix for each group"
         if isinstance(gram, str):

@@ -78,6 +78,7 @@ class _Weights:
     def make(self, m: Match, weight: ConstantWeight) -> _Made | str:
         options = self.options
         if weight.value.constant is None or weight.value.constant.size < options.least:
+            m.decline("the weights are few; sparsify{least=...} says how many there must be")
             return ""
         layer = layer_of(weight, options.shape, options.ranges, options.update)
         if isinstance(layer, str):
@@ -87,6 +88,7 @@ class _Weights:
         array = layer.stored(layer.matrix if found is None else found)
         sparse = options.storage == "sparse" and _may_be_sparse(m) and _is_smaller_sparse(array)
         if same and (not sparse or isinstance(weight.value.constant, SparseTensor)):
+            m.decline("as many weights are zero as are asked for")
             return ""
         name = weight.value.name
         made = constant(sparse_tensor(array), name) if sparse else m.constant(array, name)

@@ -6,10 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
+from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir
 from planish.ir import Builder, DType, Graph, GraphError, Node, Value, constant
+from planish.ir.load_tensor import sparse_tensor
 from planish.ir.types import Array
 from planish.runtime.session import Feed
 
@@ -374,3 +377,20 @@ def test_a_value_with_no_name_gets_one_from_its_maker() -> None:
     second = b.node("Abs", (first,))
     b.output("y", b.node("Add", (first, second)))
     assert [list(node.output) for node in ir.emit(b.graph()).graph.node] == [["invert_out"], ["Abs_out"], ["y"]]
+
+
+@pytest.mark.parametrize("array", [np.eye(8, dtype=np.float32), np.zeros((3, 4), np.float32)])
+def test_a_sparse_constant_of_a_pass(array: NDArray[np.float32]) -> None:
+    """By ONNX's rules no operator takes a sparse initializer, but what a Constant makes of a sparse_value is dense."""
+    b = Builder()
+    x = b.input("x", DType.FLOAT, ("N", array.shape[0]))
+    b.output("y", b.node("MatMul", (x, b.constant(sparse_tensor(array), "w"))))
+    graph = b.graph()
+    model = ir.emit(graph)
+    check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Constant", "MatMul"]
+    assert not model.graph.sparse_initializer
+    (node,) = (node for node in ir.load(model).nodes if node.op == "Constant")
+    assert node.result.constant is not None
+    assert np.array_equal(node.result.constant.array(), array)
+    assert ir.emit(graph, opset=10).graph.sparse_initializer  # before Constant had sparse_value
