@@ -53,6 +53,7 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.equalize_channels import EqualizeChannels
@@ -180,6 +181,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "clip-weights": ClipWeights,
     "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
+    "prune-channels": PruneChannels,
     "remove-quantization": RemoveQuantization,
     "to-qoperator": ToQOperator,
 }

@@ -1,0 +1,86 @@
+"""Channels that matter least vanish from every tensor that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from planish.ir import Graph, Node
+from planish.passes.errors import PipelineError
+from planish.passes.manager import Pass
+from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.importance import Importance, Normalization, Reduction, score
+from planish.passes.prune.removal import Removal
+from planish.passes.prune.selection import Scope, Scores, select
+from planish.passes.prune.slicing import slice_channels
+from planish.passes.prune.walk import readers
+from planish.passes.run import Run
+from planish.passes.simplify.fold_shapes import FoldShapes
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """Remove the units that matter least: filters, hidden units, elements of heads, with all that hangs on them.
+
+    What is left computes what the model would with these units at 0, within rounding; its accuracy is another matter:
+    evaluate it. Units over which a mean, a variance or a softmax is taken stay, unless `inexact` lets them go.
+    Contract: APPROXIMATE, without a bound.
+
+    ratio: the part of the units that goes, of each group (scope=local) or of all units (scope=global), where one
+    threshold on what they matter decides; each group keeps one at least. importance: what a unit matters by; l1 and
+    l2 norms, bn-scale, geometric-median, random. reduction: how the weights of one unit count together.
+    normalization: what makes groups comparable. round_to: the number of channels that stay is rounded up to a multiple of it. keep: groups
+    with a node or value whose name fits one of these globs, separated by |, stay. seed: of random.
+    """
+
+    name: ClassVar[str] = "prune-channels"
+    lossy: ClassVar[bool] = True
+
+    ratio: float = 0.5
+    importance: Importance = "l2"
+    scope: Scope = "local"
+    round_to: int = 1
+    keep: str = ""
+    inexact: bool = False
+    reduction: Reduction = "mean"
+    normalization: Normalization = "mean"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise PipelineError(f"prune-channels takes ratio from 0 to 1, not {self.ratio}")
+        if self.round_to < 1:
+            raise PipelineError(f"prune-channels takes round-to of at least 1, not {self.round_to}")
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        """Once for all: a second turn in one run would take the same part of what is left."""
+        if start is not None or run.exhausted or not run.allows("APPROXIMATE") or not self.ratio:
+            return
+        FoldShapes().run(graph, run)
+        groups = [group for group in dependencies(graph, inexact=self.inexact).groups if not self.keeps(group)]
+        removal = Removal(
+            groups, select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
+        )
+        for group, gone in zip(groups, removal.gone, strict=True):
+            for reason in group.rough if gone.any() else ():
+                run.note(f"{reason.node}: {reason.text}; what it gives without {gone.sum()} units is not what it gave")
+        if not removal.is_empty:
+            slice_channels(graph, removal, run)
+
+    def scores(self, groups: Sequence[Group]) -> list[Scores]:
+        return [
+            score(group, self.importance, reduction=self.reduction, normalization=self.normalization, seed=self.seed)
+            for group in groups
+        ]
+
+    def keeps(self, group: Group) -> bool:
+        """Whether a name of the group is one of those that stay."""
+        patterns = [pattern for pattern in self.keep.split("|") if pattern]
+        if not patterns:
+            return False
+        names = {member.value.name for member in group.members}
+        names |= {node.label for member in group.members for node in readers(member.value)}
+        names |= {member.value.producer.label for member in group.members if member.value.producer is not None}
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -1,0 +1,68 @@
+"""A choice of units to remove, and what it leaves of each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planish.ir import Value
+from planish.ir.ops.channels.atoms import Flags, Ids
+from planish.ir.ops.channels.tracker import Kept
+from planish.passes.prune.dependency import Group
+
+
+@dataclass(frozen=True, eq=False)
+class Removal(Kept):
+    """For each group, which of its units go.
+
+    Raises ValueError where a group would be left without units, or with more of one block than of another.
+    """
+
+    groups: Sequence[Group]
+    gone: Sequence[Flags]
+
+    def __post_init__(self) -> None:
+        for group, gone in zip(self.groups, self.gone, strict=True):
+            if len(gone) != group.size:
+                raise ValueError(f"group {group.name} has {group.size} units, and {len(gone)} were judged")
+            left = np.bincount(group.blocks[~gone], minlength=group.block_count)
+            if left.min() != left.max() or not left.min():
+                raise ValueError(
+                    f"group {group.name} needs as many units of each block, and would keep {left.tolist()}"
+                )
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(gone.any() for gone in self.gone)
+
+    @cached_property
+    def staying(self) -> Mapping[tuple[Value, int], Flags]:
+        """Which indices stay, of each axis that shrinks; by blocks of the first axis where these shrink differently."""
+        found: dict[tuple[Value, int], Flags] = {}
+        for group, gone in zip(self.groups, self.gone, strict=True):
+            if not gone.any():
+                continue
+            for member in group.members:
+                stays = ~((member.units >= 0) & gone[member.units])
+                key = member.value, member.axis
+                found[key] = found[key] & stays if key in found else stays
+        return {key: stays for key, stays in found.items() if not stays.all()}
+
+    @cached_property
+    def values(self) -> Mapping[Value, tuple[int, ...]]:
+        """The axes that shrink, by value."""
+        found: dict[Value, tuple[int, ...]] = {}
+        for value, axis in self.staying:
+            found[value] = (*found.get(value, ()), axis)
+        return found
+
+    def positions(self, value: Value | None, axis: int) -> Ids | None:
+        if value is None:
+            return None
+        stays = self.staying.get((value, axis % max(value.rank or 1, 1)))
+        if stays is None:
+            return None
+        return np.flatnonzero(stays if stays.ndim == 1 else stays[0])
