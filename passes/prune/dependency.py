@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.ir import Graph, Value
-from planish.ir.ops.channels.atoms import Flags, Ids
+from planish.ir.ops.channels.atoms import Ids
 from planish.ir.ops.channels.tracker import Reason, Tracker
 from planish.passes.prune.walk import readers, track
 
+Table = NDArray[np.int64]
 _NONE = -1
+_CODE_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Member:
 class Group:
     """Units that lie on the same axes, each of which may vanish by itself.
 
-    blocks: a label for each unit; as many units must stay of each label. rough: why removal changes more than what the
+    blocks: a label for each unit; as many units must go of each label. rough: why removal changes more than what the
     channels contribute; empty where it is exact.
     """
 
@@ -126,7 +128,6 @@ class _Axis:
     value: Value
     axis: int
     roots: Ids
-    free: Flags
 
 
 class _Gathering:
@@ -136,38 +137,46 @@ class _Gathering:
         self.t = tracker
         self.random = np.random.default_rng(0)
         count = tracker.atoms.count
+        self.roots = tracker.atoms.roots(np.arange(count))
+        self.stays = tracker.atoms.frozen(self.roots)
+        """Of the atom that stands for a set, whether the set is frozen."""
         self.signs: NDArray[np.uint64] = np.zeros(count, np.uint64)
         self.group_of: Ids = np.full(count, _NONE)
         self.unit_of: Ids = np.full(count, _NONE)
         self.axes: list[_Axis] = []
+        self.labels: dict[int, Ids] = {}
 
     def gather(self) -> Dependencies:
         self.axes = list(self.find_axes())
-        self.unbalanced()
-        self.classify()
+        self.balance()
         members: dict[int, list[Member]] = {}
         known: dict[int, list[tuple[int, Ids]]] = {}
         for found in self.axes:
-            key = id(found.roots)
-            if key not in known:
-                known[key] = list(self.units(found))
-            for group, units in known[key]:
+            if id(found.roots) not in known:
+                known[id(found.roots)] = list(self.units(found.roots))
+            for group, units in known[id(found.roots)]:
                 members.setdefault(group, []).append(Member(found.value, found.axis, units))
-        groups = [self.group(group, members[group]) for group in sorted(members)]
+        sizes = np.bincount(self.group_of[self.group_of >= 0], minlength=len(members))
+        groups = [self.group(group, int(sizes[group]), members[group]) for group in sorted(members)]
         return Dependencies(tuple(groups), tuple(self.find_frozen()))
 
     def find_axes(self) -> Iterator[_Axis]:
         """Every axis that has atoms which may vanish, each with its weight in the signatures of its sets."""
-        known: dict[int, tuple[Ids, Flags]] = {}
+        known: dict[int, Ids] = {}
+        same: dict[bytes, tuple[Ids, Ids, NDArray[np.uint64]]] = {}
         for value, axis, ids in self.vectors():
-            if id(ids) not in known:
-                roots = self.t.atoms.roots(ids)
-                free = ~self.t.atoms.frozen(roots)
-                known[id(ids)] = roots, free
-                self.sign(roots[free])
-            roots, free = known[id(ids)]
-            if free.any():
-                yield _Axis(value, axis, roots, free)
+            roots = known.get(id(ids))
+            if roots is None:
+                roots = self.roots[ids]
+                key = roots.tobytes()
+                if key not in same:
+                    found, counts = np.unique(roots[~self.stays[roots]], return_counts=True)
+                    same[key] = roots, found, counts.astype(np.uint64)
+                roots, found, counts = same[key] if same[key][0].shape == roots.shape else (roots, *same[key][1:])
+                known[id(ids)] = roots
+                self.signs[found] += self.random.integers(1, 1 << 63, dtype=np.uint64) * counts
+            if not self.stays[roots].all():
+                yield _Axis(value, axis, roots)
 
     def vectors(self) -> Iterator[tuple[Value, int, Ids]]:
         for value, axes in self.t.axes.items():
@@ -177,98 +186,91 @@ class _Gathering:
             if value in self.t.blocked:
                 yield value, self.t.blocked[value].axis, self.t.blocked[value].ids
 
-    def sign(self, roots: Ids) -> None:
-        found, counts = np.unique(roots, return_counts=True)
-        self.signs[found] += self.random.integers(1, 1 << 63, dtype=np.uint64) * counts.astype(np.uint64)
-
     def classify(self) -> None:
-        roots = np.unique(np.concatenate([a.roots[a.free] for a in self.axes] or [np.zeros(0, np.int64)]))
+        """Number the groups in the order of their first atoms, and the units of each."""
+        self.group_of[:] = _NONE
+        known = {id(a.roots): a.roots.ravel() for a in self.axes}
+        roots = np.unique(np.concatenate([*known.values(), np.zeros(0, np.int64)]))
+        roots = roots[~self.stays[roots]]
         _, first, classes = np.unique(self.signs[roots], return_index=True, return_inverse=True)
-        order = np.argsort(np.argsort(first))
-        groups = order[classes]
+        groups = np.argsort(np.argsort(first))[classes]
         self.group_of[roots] = groups
         places = np.argsort(groups, kind="stable")
         starts = np.searchsorted(groups[places], groups[places])
         self.unit_of[roots[places]] = np.arange(len(places)) - starts
 
-    def units(self, found: _Axis) -> Iterator[tuple[int, Ids]]:
+    def units(self, roots: Ids) -> Iterator[tuple[int, Ids]]:
         """For each group on an axis, which unit each index belongs to."""
-        groups = np.where(found.free, self.group_of[found.roots], _NONE)
+        groups = self.group_of[roots]
         for group in np.unique(groups[groups >= 0]):
-            yield int(group), np.where(groups == group, self.unit_of[found.roots], _NONE)
+            yield int(group), np.where(groups == group, self.unit_of[roots], _NONE)
 
-    def unbalanced(self) -> None:
-        """Freeze what could not leave as many of each block; sets of one signature stand or fall together."""
-        again = True
-        while again:
+    def balance(self) -> None:
+        """Freeze the units that could not go without leaving less of one block than of another."""
+        while True:
             self.classify()
-            again = False
-            for group, labels in self.labels().items():
-                if labels is None:
-                    self.freeze_group(group)
-                    again = True
+            self.labels = {group: _labels(tables) for group, tables in self.tables().items()}
+            stuck = [
+                np.flatnonzero((self.group_of == group) & np.isin(self.unit_of, np.flatnonzero(labels < 0)))
+                for group, labels in self.labels.items()
+                if (labels < 0).any()
+            ]
+            if not stuck:
+                return
+            self.t.freeze(np.concatenate(stuck), "its units lie unevenly on blocks of which as many must stay")
+            self.stays[np.concatenate(stuck)] = True
 
-    def freeze_group(self, group: int) -> None:
-        roots = np.flatnonzero(self.group_of == group)
-        self.t.freeze(roots, "its units lie unevenly on blocks that must stay equal")
-        self.group_of[:] = _NONE
-        for found in self.axes:
-            found.free[:] = ~self.t.atoms.frozen(found.roots)
-
-    def labels(self) -> Mapping[int, Ids | None]:
-        """For each group under a constraint, the label of each unit; None where it cannot be kept."""
-        tables: dict[int, list[NDArray[np.int64]]] = {}
+    def tables(self) -> Mapping[int, list[Table]]:
+        """For each group under constraints, how often each unit lies on each block, a table for each constraint."""
+        found: dict[int, list[Table]] = {}
         for equal in self.t.equal:
-            roots = self.t.atoms.roots(equal.rows)
-            groups = np.where(self.t.atoms.frozen(roots), _NONE, self.group_of[roots])
+            roots = self.roots[equal.rows]
+            groups = self.group_of[roots]
             for group in np.unique(groups[groups >= 0]):
                 row, column = np.nonzero(groups == group)
-                units = self.unit_of[roots[row, column]]
-                table = np.zeros((int(units.max()) + 1, len(equal.rows)), np.int64)
-                np.add.at(table, (units, row), 1)
-                tables.setdefault(int(group), []).append(table)
-        return {group: _labels(found) for group, found in tables.items()}
+                table = np.zeros((int((self.group_of == group).sum()), len(equal.rows)), np.int64)
+                np.add.at(table, (self.unit_of[roots[row, column]], row), 1)
+                found.setdefault(int(group), []).append(table)
+        return found
 
-    def group(self, index: int, members: Sequence[Member]) -> Group:
-        size = int((self.group_of == index).sum())
-        labels = self.labels_of.get(index)
-        blocks = np.zeros(size, np.int64) if labels is None else labels
+    def group(self, index: int, size: int, members: Sequence[Member]) -> Group:
+        blocks = self.labels.get(index, np.zeros(size, np.int64))
         return Group(_name(members), size, tuple(members), blocks, tuple(self.rough_of(index)))
-
-    @cached_property
-    def labels_of(self) -> Mapping[int, Ids | None]:
-        return self.labels()
 
     def rough_of(self, group: int) -> Iterator[Reason]:
         seen: set[Reason] = set()
         for ids, reason in self.t.rough:
             found = self.t.reasons[reason]
-            if found not in seen and (self.group_of[self.t.atoms.roots(ids)] == group).any():
+            if found not in seen and (self.group_of[self.roots[ids]] == group).any():
                 seen.add(found)
                 yield found
 
     def find_frozen(self) -> Iterator[Frozen]:
         for value, axis, ids in self.vectors():
-            if value.constant is None or value.rank is None or not value.constant.dtype.bits:
+            dtype = None if value.constant is None else value.constant.dtype
+            if dtype is None or not (dtype.is_float or dtype.bits <= _CODE_BITS):
                 continue
             reasons = self.t.atoms.reasons(ids.ravel())
             for reason in np.unique(reasons[reasons > 0]):
                 yield Frozen(value, axis, int((reasons == reason).sum()), self.t.reasons[int(reason)])
 
 
-def _labels(tables: Sequence[NDArray[np.int64]]) -> Ids | None:
-    """Units of one footprint on all blocks share a label; None where equal counts of each leave blocks unequal."""
+def _labels(tables: Sequence[Table]) -> Ids:
+    """Units of one footprint on all blocks share a label, so that as many of each may go; -1 for those that must stay.
+
+    Either units of every footprint may go, or those that lie in one block alone: whichever leaves more to choose from.
+    """
     patterns, labels = np.unique(np.concatenate(tables, axis=1), axis=0, return_inverse=True)
-    labels = labels.ravel()
-    if len(set(np.bincount(labels).tolist())) > 1:
-        return None
-    start = 0
-    for table in tables:
-        total = patterns[:, start : start + table.shape[1]].sum(axis=0)
-        if (total != total[0]).any():
-            return None
-        start += table.shape[1]
-    return labels.astype(np.int64)
+    labels, counts = labels.ravel(), np.bincount(labels.ravel())
+    starts = np.cumsum([table.shape[1] for table in tables])[:-1]
+    single = np.all([(part > 0).sum(axis=1) == 1 for part in np.split(patterns, starts, axis=1)], axis=0)
+    best, most = np.full(len(labels), _NONE), 0
+    for chosen in (np.ones(len(patterns), np.bool_), single):
+        totals = np.split(patterns[chosen].sum(axis=0), starts)
+        some = int((counts[chosen].min(initial=counts.max()) - 1) * chosen.sum())
+        if some > most and all((total == total[0]).all() for total in totals):
+            most, best = some, np.where(chosen, np.cumsum(chosen) - 1, _NONE)[labels]
+    return best
 
 
 def _name(members: Sequence[Member]) -> str:

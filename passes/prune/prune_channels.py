@@ -31,8 +31,9 @@ class PruneChannels(Pass):
     ratio: the part of the units that goes, of each group (scope=local) or of all units (scope=global), where one
     threshold on what they matter decides; each group keeps one at least. importance: what a unit matters by; l1 and
     l2 norms, bn-scale, geometric-median, random. reduction: how the weights of one unit count together.
-    normalization: what makes groups comparable. round_to: the number of channels that stay is rounded up to a multiple of it. keep: groups
-    with a node or value whose name fits one of these globs, separated by |, stay. seed: of random.
+    normalization: what makes groups comparable. round_to: as many channels go as leave a multiple of it, none where
+    that cannot be. keep: groups with a node or value whose name fits one of these globs, separated by |, stay. seed:
+    of random.
     """
 
     name: ClassVar[str] = "prune-channels"

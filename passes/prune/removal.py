@@ -18,7 +18,7 @@ from planish.passes.prune.dependency import Group
 class Removal(Kept):
     """For each group, which of its units go.
 
-    Raises ValueError where a group would be left without units, or with more of one block than of another.
+    Raises ValueError where a group would lose all units of a block, or more of one than of another.
     """
 
     groups: Sequence[Group]
@@ -28,11 +28,9 @@ class Removal(Kept):
         for group, gone in zip(self.groups, self.gone, strict=True):
             if len(gone) != group.size:
                 raise ValueError(f"group {group.name} has {group.size} units, and {len(gone)} were judged")
-            left = np.bincount(group.blocks[~gone], minlength=group.block_count)
-            if left.min() != left.max() or not left.min():
-                raise ValueError(
-                    f"group {group.name} needs as many units of each block, and would keep {left.tolist()}"
-                )
+            lost, left = (np.bincount(group.blocks[part], minlength=group.block_count) for part in (gone, ~gone))
+            if lost.min() != lost.max() or not left.min():
+                raise ValueError(f"group {group.name} must lose as many of each block, and not all: {lost.tolist()}")
 
     @property
     def is_empty(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ def select(
     """For each group, which units go: those of the lowest scores, as many of each block; at least one of each stays.
 
     local: the ratio is that of every group. global: of all units; a group gives what lies below one threshold, and an
-    infinite score is never given. What stays is rounded up to a multiple of `round_to` channels.
+    infinite score is never given. As many go as leave a multiple of `round_to` channels, none where that cannot be.
     """
     if scope == "local":
         wanted = [int(ratio * group.size / group.block_count + 0.5) for group in groups]
@@ -39,17 +38,15 @@ def select(
 
 def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
     """So many units of each block, fewer where what stays would not be round."""
-    each = group.size // group.block_count
-    left = max(each - count, 1)
-    step = round_to // gcd(round_to, _width(group) * group.block_count)
-    left = min(-(-left // step) * step, each)
+    least = np.bincount(group.blocks, minlength=group.block_count).min()
+    judged = np.bincount(group.blocks[np.isfinite(scores)], minlength=group.block_count).min()
+    width = _width(group)
+    most = min(least - 1, judged, count)
+    fitting = [n for n in range(most + 1) if (group.size - n * group.block_count) * width % round_to == 0]
     gone = np.zeros(group.size, np.bool_)
     for block in range(group.block_count):
         units = np.flatnonzero(group.blocks == block)
-        order = units[np.argsort(scores[units], kind="stable")][: each - left]
-        gone[order[np.isfinite(scores[order])]] = True
-    if group.block_count > 1 and len(set(np.bincount(group.blocks[gone], minlength=group.block_count).tolist())) > 1:
-        gone[:] = False
+        gone[units[np.argsort(scores[units], kind="stable")][: max(fitting, default=0)]] = True
     return gone
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from planish.ir import Graph, Node, Value
 from planish.ir.ops.channels.atoms import Ids
-from planish.ir.ops.channels.tracker import Radix, Tracker
+from planish.ir.ops.channels.tracker import Radix, Reason, Tracker
 from planish.ir.ops.table import lookup
 
 _INPUT = "an input of the model, or of a nested graph, is given as it is"
@@ -41,16 +41,18 @@ def _track_graph(graph: Graph, t: Tracker) -> None:
 def _resolve(t: Tracker) -> None:
     """Choose for each axis that is made of others which of them it shrinks with.
 
-    Where all but one stay, it is that one; else the longest, once nothing else follows.
+    Where all but one stay, it is that one. Once nothing else follows, it is one with which another axis shrinks
+    already, else the longest, of two the last.
     """
-    pending = list(t.radices)
-    while pending:
-        left = [radix for radix in pending if not _settle(radix, t)]
-        if len(left) == len(pending):
-            first = left.pop(0)
-            _choose(first, t)
-            _settle(first, t)
-        pending = left
+    pending, count = list(t.radices), -1
+    while len(pending) != count:
+        count = len(pending)
+        pending = [radix for radix in pending if not _settle(radix, t)]
+    chosen = np.zeros(0, np.int64)
+    for radix in pending:
+        if not _settle(radix, t):
+            chosen = np.union1d(t.atoms.roots(chosen), t.atoms.roots(_choose(radix, chosen, t)))
+            _settle(radix, t)
 
 
 def _settle(radix: Radix, t: Tracker) -> bool:
@@ -83,14 +85,21 @@ def _carry(radix: Radix, place: int, t: Tracker) -> None:
         t.atoms.unite(spread, radix.merged.reshape(radix.extents))
 
 
-def _choose(radix: Radix, t: Tracker) -> None:
-    """Keep every part but the longest that may shrink."""
-    alive = [f is not None and not bool(t.atoms.frozen(f).all()) for f in radix.factors]
-    lengths = [extent if live else 0 for extent, live in zip(radix.extents, alive, strict=True)]
-    longest = int(np.argmax(lengths))
+def _choose(radix: Radix, chosen: Ids, t: Tracker) -> Ids:
+    """Keep every part but the one that is best to shrink; its atoms."""
+    roots = t.atoms.roots(chosen)
+    ranks: list[tuple[bool, bool, int, int]] = []
+    for place, (factor, extent) in enumerate(zip(radix.factors, radix.extents, strict=True)):
+        alive = factor is not None and not bool(t.atoms.frozen(factor).all())
+        shrinks = factor is not None and bool(np.isin(t.atoms.roots(factor), roots).any())
+        ranks.append((alive, shrinks, extent, place))
+    best = max(ranks)[-1]
     for place, factor in enumerate(radix.factors):
-        if factor is not None and place != longest:
-            t.freeze(factor, _OTHER_PART)
+        if factor is not None and place != best:
+            t.reasons.append(Reason(t.reasons[radix.reason].node, _OTHER_PART))
+            t.atoms.freeze(factor, len(t.reasons) - 1)
+    carrier = radix.factors[best]
+    return np.zeros(0, np.int64) if carrier is None else carrier
 
 
 def readers(value: Value) -> list[Node]:

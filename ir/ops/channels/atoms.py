@@ -37,14 +37,16 @@ class Atoms:
         found = self._parents[ids]
         while True:
             above = self._parents[found]
-            if np.array_equal(above, found):
+            if (above == found).all():
                 self._parents[ids] = found
                 return found
             found = above
 
     def unite(self, a: Ids, b: Ids) -> None:
         """Make one set of the sets of each pair; shapes broadcast."""
-        one, other = (part.ravel() for part in np.broadcast_arrays(a, b))
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
+        one, other = a.ravel(), b.ravel()
         while True:
             one, other = self.roots(one), self.roots(other)
             apart = one != other

@@ -15,7 +15,7 @@ _W, _R, _B, _STATE, _CELL, _PEEPHOLES = 1, 2, 3, 5, 6, 7
 
 
 def _track_recurrent(node: Node, t: Tracker) -> None:
-    """x [steps, batch, size], w [directions, gates * hidden, size], r [..., hidden], b [directions, 2 gates * hidden]."""
+    """x [steps, batch, size], w [directions, gates * hidden, size], r [..., hidden], b [..., 2 * gates * hidden]."""
     x, w, r, b = node.operand(0), node.operand(_W), node.operand(_R), node.operand(_B)
     if x is None or w is None or r is None or node.get_int("layout") or node.attributes.get("activations"):
         return

@@ -18,7 +18,9 @@ _WORDS = ({"N": 1, "T": 1}, {"N": 2, "T": 5})
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_half_of_the_channels_of_the_thirteen(name: str) -> None:
-    found = [pruned(TOPOLOGIES[name](), seed=seed, bindings=_WORDS if name == "attention" else _IMAGES) for seed in (0, 1)]
+    found = [
+        pruned(TOPOLOGIES[name](), seed=seed, bindings=_WORDS if name == "attention" else _IMAGES) for seed in (0, 1)
+    ]
     print(name, found[0].share, found[0].groups)
     assert found[0].share < 0.6
 

@@ -41,8 +41,8 @@ class Net:
         parameters = [self.weight(channels), self.weight(channels), self.positive(channels)]
         return self.op("BatchNormalization", x, self.positive(channels), *parameters)
 
-    def block(self, x: Value, channels: tuple[int, int], **attributes: Attribute) -> Value:
-        return self.op("Relu", self.norm(self.conv(x, channels, **attributes), channels[1]))
+    def block(self, x: Value, channels: tuple[int, int], kernel: int = 3, **attributes: Attribute) -> Value:
+        return self.op("Relu", self.norm(self.conv(x, channels, kernel, **attributes), channels[1]))
 
     def head(self, x: Value, channels: int, classes: int = 5) -> Graph:
         """Pooling, and a product that makes the output."""
@@ -99,12 +99,12 @@ def split_concat() -> Graph:
 def inverted_residual() -> Graph:
     """With squeeze and excitation (Howard et al. 2019)."""
     n = Net(_IMAGE)
-    x = n.block(n.x, (3, 16))
-    y = n.op("HardSwish", n.norm(n.conv(x, (16, 48), 1), 48))
-    y = n.op("HardSwish", n.norm(n.conv(y, (48, 48), group=48), 48))
-    squeezed = n.op("Relu", n.conv(n.op("ReduceMean", y, n.ints(2, 3)), (48, 12), 1))
-    y = n.op("Mul", y, n.op("HardSigmoid", n.conv(squeezed, (12, 48), 1)))
-    return n.head(n.op("Add", x, n.norm(n.conv(y, (48, 16), 1), 16)), 16)
+    x = n.block(n.x, (3, 32))
+    y = n.op("HardSwish", n.norm(n.conv(x, (32, 96), 1), 96))
+    y = n.op("HardSwish", n.norm(n.conv(y, (96, 96), group=96), 96))
+    squeezed = n.op("Relu", n.conv(n.op("ReduceMean", y, n.ints(2, 3)), (96, 24), 1))
+    y = n.op("Mul", y, n.op("HardSigmoid", n.conv(squeezed, (24, 96), 1)))
+    return n.head(n.op("Add", x, n.norm(n.conv(y, (96, 32), 1), 32)), 32)
 
 
 def grouped() -> Graph:
@@ -132,18 +132,20 @@ def reshape_gemm() -> Graph:
 
 def pixel_shuffle() -> Graph:
     n = Net(_IMAGE)
-    x = n.conv(n.op("DepthToSpace", n.block(n.x, (3, 64)), blocksize=2, mode="CRD"), (16, 32))
+    x = n.block(n.block(n.x, (3, 32)), (32, 64))
+    x = n.conv(n.op("DepthToSpace", x, blocksize=2, mode="CRD"), (16, 32))
     x = n.op("DepthToSpace", n.op("Relu", x), blocksize=2)
     x = n.op("SpaceToDepth", n.block(x, (8, 8)), blocksize=2)
     return n.end(n.conv(x, (32, 3)))
 
 
-def channel_shuffle() -> Graph:
-    n = Net(_IMAGE)
-    x = n.block(n.block(n.x, (3, 24)), (24, 24), group=3)
-    x = n.op("Transpose", n.op("Reshape", x, n.ints(-1, 3, 8, 8, 8)), perm=(0, 2, 1, 3, 4))
-    x = n.op("Reshape", x, n.ints(-1, 24, 8, 8))
-    return n.head(n.block(n.block(x, (24, 24), group=3), (24, 16), kernel=1), 16)
+def channel_shuffle(channels: int = 32, groups: int = 4) -> Graph:
+    """Zhang et al. 2018 (ShuffleNet)."""
+    n, each = Net(_IMAGE), channels // groups
+    x = n.block(n.block(n.x, (3, channels)), (channels, channels), group=groups)
+    x = n.op("Transpose", n.op("Reshape", x, n.ints(-1, groups, each, 8, 8)), perm=(0, 2, 1, 3, 4))
+    x = n.op("Reshape", x, n.ints(-1, channels, 8, 8))
+    return n.head(n.block(n.block(x, (channels, channels), group=groups), (channels, 16), kernel=1), 16)
 
 
 def _heads(n: Net, x: Value, heads: int, size: int) -> Value:
