@@ -19,7 +19,10 @@ from planish.passes.run import Run
 
 
 def slice_channels(graph: Graph, removal: Removal, run: Run) -> None:
-    """Remove units from a graph. Raises GraphError where a type no longer follows; the graph is then not to be used."""
+    """Remove units from a graph, whose values that shrink get other names: what was known of these holds no more.
+
+    Raises GraphError where a type no longer follows; the graph is then not to be used.
+    """
     changes = {node: changed for node in graph.walk() if (changed := _shrunk(node, removal)) is not None}
     expected = {value: _expected(value, removal) for value in removal.values if value.constant is None}
     for value in removal.values:
@@ -30,8 +33,10 @@ def slice_channels(graph: Graph, removal: Removal, run: Run) -> None:
         new = _changed(node, changed, news)
         run.log.append(new)
         news.update(zip(node.results, new.results, strict=True) if new is not node else ())
-    for value, type in expected.items():
-        news.get(value, value).type = type
+    for old, type in expected.items():
+        value = news.get(old, old)
+        value.type = type
+        value.name = f"{value.name}_pruned" if value.name else ""
     for node in graph.walk():
         _refresh(node)
         run.log.append(node)

@@ -88,8 +88,15 @@ def pruned(
     return Pruned(before, after, found, removal)
 
 
-def same(masked: onnx.ModelProto, sliced: onnx.ModelProto, feeds: Mapping[str, Feed], tolerance: float) -> None:
-    """Relative to the largest number of an output."""
+def same(
+    masked: onnx.ModelProto,
+    sliced: onnx.ModelProto,
+    feeds: Mapping[str, Feed],
+    tolerance: float,
+    *,
+    scale: float = 1e-30,
+) -> None:
+    """Relative to the largest number of an output, or to what its numbers are differences or functions of."""
     for info, aim, got in zip(masked.graph.output, run(masked, feeds), run(sliced, feeds), strict=True):
         assert isinstance(aim, np.ndarray)
         assert isinstance(got, np.ndarray)
@@ -102,7 +109,7 @@ def same(masked: onnx.ModelProto, sliced: onnx.ModelProto, feeds: Mapping[str, F
         with np.errstate(invalid="ignore"):
             apart = np.abs(np.where(nan | (aim == got), 0, np.subtract(aim, got))).max(initial=0)
         finite = aim[np.isfinite(aim)]
-        assert apart <= tolerance * max(float(np.abs(finite).max(initial=0)), 1e-30), f"{info.name}: {apart}"
+        assert apart <= tolerance * max(float(np.abs(finite).max(initial=0)), scale), f"{info.name}: {apart}"
 
 
 def of_type(dtype: DType) -> Callable[[Array], Array]:
