@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from planish.ir import Graph, Value
 from planish.ir.ops.channels.atoms import Ids
-from planish.ir.ops.channels.tracker import Reason, Tracker
+from planish.ir.ops.channels.tracker import KERNEL, Reason, Tracker
 from planish.passes.prune.walk import readers, track
 
 Table = NDArray[np.int64]
@@ -82,6 +82,16 @@ class Group:
     @cached_property
     def constants(self) -> tuple[Member, ...]:
         return tuple([member for member in self.members if member.is_constant])
+
+    @property
+    def parameters(self) -> int:
+        """Elements of constants that vanish with one unit, where nothing else does."""
+        total = 0
+        for member in self.constants:
+            tensor = member.value.constant
+            if tensor is not None:
+                total += int((member.units == 0).sum()) * tensor.size // member.units.size
+        return total
 
     def unit(self, index: int) -> tuple[Slice, ...]:
         """All slices that vanish with a unit."""
@@ -252,7 +262,8 @@ class _Gathering:
                 continue
             reasons = self.t.atoms.reasons(ids.ravel())
             for reason in np.unique(reasons[reasons > 0]):
-                yield Frozen(value, axis, int((reasons == reason).sum()), self.t.reasons[int(reason)])
+                if self.t.reasons[int(reason)].text != KERNEL:
+                    yield Frozen(value, axis, int((reasons == reason).sum()), self.t.reasons[int(reason)])
 
 
 def _labels(tables: Sequence[Table]) -> Ids:

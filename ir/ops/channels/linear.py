@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planish.ir.graph import Node, Value
 from planish.ir.ops.channels.elementwise import aligned
-from planish.ir.ops.channels.tracker import Blocked, Channels, Kept, Shrunk, Tracker
+from planish.ir.ops.channels.tracker import KERNEL, Blocked, Channels, Kept, Shrunk, Tracker
 
 _CHANNELS = 1
 
@@ -49,6 +49,8 @@ def _track_conv(node: Node, t: Tracker) -> None:
     if x is None or w is None or x.shape is None or w.shape is None:
         return
     group, channels, filters = node.get_int("group"), x.shape[1], w.shape[0]
+    for axis in range(2, len(w.shape)):
+        t.keep(w, axis, KERNEL)
     if not isinstance(channels, int) or not isinstance(filters, int) or group < 1 or channels % group:
         return
     into, out = t.ids(x, _CHANNELS), t.ids(w, 0)
@@ -99,6 +101,8 @@ def _track_conv_transpose(node: Node, t: Tracker) -> None:
     if x is None or w is None or x.shape is None or w.shape is None:
         return
     group, channels, each = node.get_int("group"), x.shape[1], w.shape[1]
+    for axis in range(2, len(w.shape)):
+        t.keep(w, axis, KERNEL)
     if not isinstance(channels, int) or not isinstance(each, int) or group < 1:
         return
     into = t.unite(t.ids(x, _CHANNELS), t.ids(w, 0))

@@ -75,15 +75,19 @@ def _shrink_split(node: Node, kept: Kept) -> Shrunk:
     return Shrunk({1: sizes}, {"num_outputs": None})
 
 
-def _slices(node: Node) -> dict[int, slice] | None:
-    """The window on each axis that is sliced; None where the bounds are computed."""
+def _slices(node: Node) -> dict[int, tuple[int, int, int]] | None:
+    """From where to where, and by what step, each axis is sliced; None where the bounds are computed."""
     x = node.operands[0]
     if x is None or x.shape is None:
         return None
     bounds = slice_bounds(node, len(x.shape))
     if bounds is None:
         return None
-    return {axis: window(_extent(x, axis) or 0, start, end, step) for axis, start, end, step in bounds}
+    found: dict[int, tuple[int, int, int]] = {}
+    for axis, start, end, step in bounds:
+        first, last, _ = window(_extent(x, axis) or 0, start, end, step).indices(_extent(x, axis) or 0)
+        found[axis] = (first, max(first, last), step)
+    return found
 
 
 def _track_slice(node: Node, t: Tracker) -> None:
@@ -94,9 +98,9 @@ def _track_slice(node: Node, t: Tracker) -> None:
     for axis in range(x.rank or 0):
         if axis not in found:
             t.give(node.result, axis, t.ids(x, axis))
-        elif _extent(x, axis) is not None and found[axis].step == 1:
+        elif _extent(x, axis) is not None and found[axis][2] == 1:
             ids = t.ids(x, axis)
-            t.give(node.result, axis, None if ids is None else ids[found[axis]])
+            t.give(node.result, axis, None if ids is None else ids[slice(*found[axis])])
 
 
 def _shrink_slice(node: Node, kept: Kept) -> Shrunk:
@@ -109,7 +113,7 @@ def _shrink_slice(node: Node, kept: Kept) -> Shrunk:
     for place, (axis, *_) in enumerate(bounds):
         positions = kept.positions(x, axis)
         if positions is not None:
-            first, last = found[axis].start, max(found[axis].start, found[axis].stop)
+            first, last, _ = found[axis]
             starts[place], ends[place] = (int(np.searchsorted(positions, bound)) for bound in (first, last))
     kinds = [DType.INT64 if v is None or v.dtype is None else v.dtype for v in node.operands[1:3]]
     return Shrunk({1: np.array(starts, kinds[0].numpy), 2: np.array(ends, kinds[1].numpy)}, {})

@@ -21,6 +21,10 @@ Axes = list[Ids | None]
 """Of one value: the atoms of each axis, None where the axis stays as it is."""
 
 
+KERNEL = "a kernel spans it"
+"""Why the spatial axes of a convolution's weight stay, which surprises nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Channels:
     """What an operator does with channels.
