@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from planish.ir import Graph, GraphError, Node, Value
-from planish.ir.graph import Attribute, constant
+from planish.ir.graph import RETURN, Attribute, constant
 from planish.ir.infer import check, infer
 from planish.ir.ops.channels.tracker import Shrunk
 from planish.ir.ops.table import lookup
-from planish.ir.tensor import SPOOL_BYTES
+from planish.ir.tensor import SPOOL_BYTES, ArrayTensor
 from planish.ir.types import Array, TensorType
 from planish.passes.prune.removal import Removal
-from planish.passes.replacing import erase_dead, erase_unread, merge_origins
+from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
 
@@ -80,14 +80,17 @@ def _expected(value: Value, removal: Removal) -> TensorType:
 
 
 def _replace_constant(graph: Graph, old: Value, array: Array, run: Run) -> None:
-    spool = graph.root.spool
-    new = constant(spool.put(array) if spool is not None and array.nbytes >= SPOOL_BYTES else array, old.name)
-    run.record("slice-weight", merge_origins([user for user in old.users if user is not graph.returns]), old.name)
-    graph.replace_all_uses_with(old, new)
-    if old.producer is not None:
-        erase_dead(old.producer)
+    """Where the constant was an initializer, the new one is, of the same graph."""
+    spool, home = graph.root.spool, old.graph
+    tensor = spool.put(array) if spool is not None and array.nbytes >= SPOOL_BYTES else ArrayTensor(array)
+    run.record("slice-weight", merge_origins([user for user in old.users if user.op != RETURN]), old.name)
+    if home is not None and old in home.initializers:
+        graph.replace_all_uses_with(old, home.add_initializer(old.name, tensor))
+        home.erase(old)
     else:
-        erase_unread((old,))
+        graph.replace_all_uses_with(old, constant(tensor, old.name))
+        if old.producer is not None:
+            erase_dead(old.producer)
 
 
 def _changed(node: Node, changed: Shrunk, news: Mapping[Value, Value]) -> Node:

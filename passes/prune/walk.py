@@ -29,7 +29,7 @@ def _track_graph(graph: Graph, t: Tracker) -> None:
     for node in graph.nodes:
         for operand in node.operands:
             if operand is not None and operand.graph not in (None, graph):
-                t.keep_all(operand, node.label, _CAPTURED)
+                t.keep_all(operand, node.label if graph.owner is None else graph.owner.label, _CAPTURED)
         t.look_at(node, None if node.graphs else lookup(node.op).channels)
         for nested in node.graphs:
             _track_graph(nested, t)

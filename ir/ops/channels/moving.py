@@ -127,12 +127,13 @@ def _track_gather(node: Node, t: Tracker) -> None:
     before = [t.ids(x, place) for place in range(axis)]
     behind = [t.ids(x, place) for place in range(axis + 1, len(x.shape))]
     picked = _picked(node)
-    if picked is None or not isinstance(x.shape[axis], int):
-        middle = [t.ids(indices, place) for place in range(indices.rank)]
-        middle = [None if indices.constant is not None else ids for ids in middle]
-    else:
+    if picked is not None:
         ids = t.ids(x, axis)
         middle = [None if ids is None else ids[picked]]
+    elif indices.constant is not None:
+        middle = [None] * indices.rank
+    else:
+        middle = [t.ids(indices, place) for place in range(indices.rank)]
     t.give_all(node.result, [*before, *middle, *behind])
 
 

@@ -6,7 +6,6 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
 from planish import ir
 from planish.passes.prune.masking import mask_channels
@@ -79,7 +78,6 @@ def sliced_as_masked(found: Fuzzed) -> bool:
     mask_channels(other, Removal(again.groups, removal.gone))
     sliced, masked = ir.emit(graph), ir.emit(other)
     if not found.smooth or any(node.op_type.startswith(_RANDOM) for node in before.graph.node):
-        check_model(sliced, full_check=True)
         return False
     for feeds in feeds_for(before, _INPUTS, ("ordinary",)):
         try:

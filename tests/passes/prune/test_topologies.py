@@ -8,7 +8,7 @@ import pytest
 
 from planish.ir import Graph
 from tests.passes.prune import topologies
-from tests.passes.prune.pruned import Pruned, pruned
+from tests.passes.prune.pruned import pruned
 from tests.passes.prune.topologies import TOPOLOGIES
 
 _IMAGES = ({"N": 1}, {"N": 3}, {"N": 0})
@@ -18,11 +18,10 @@ _WORDS = ({"N": 1, "T": 1}, {"N": 2, "T": 5})
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_half_of_the_channels_of_the_thirteen(name: str) -> None:
-    found = [
-        pruned(TOPOLOGIES[name](), seed=seed, bindings=_WORDS if name == "attention" else _IMAGES) for seed in (0, 1)
-    ]
-    print(name, found[0].share, found[0].groups)
-    assert found[0].share < 0.6
+    """The residual of attention is the model's input, and so are what reads and writes it as wide as before."""
+    for seed in (0, 1):
+        found = pruned(TOPOLOGIES[name](), seed=seed, bindings=_WORDS if name == "attention" else _IMAGES)
+        assert found.share <= (0.52 if name == "attention" else 0.32)
 
 
 MORE: dict[str, Callable[[], Graph]] = {
@@ -37,10 +36,12 @@ MORE: dict[str, Callable[[], Graph]] = {
     "gqa": topologies.grouped_query_attention,
 }
 
+_BETWEEN_FIXED = ("attention-23", "attention-23-gqa", "mha", "gqa")
+"""Products between the model's input and its output and what shrinks: of these, one side alone can."""
+
 
 @pytest.mark.parametrize("name", MORE)
 def test_half_of_the_channels_of_more(name: str) -> None:
     for seed in (0, 1):
-        found: Pruned = pruned(MORE[name](), seed=seed, bindings=_PICTURES if name == "u-net" else _WORDS)
-    print(name, found.share, found.groups)
-    assert found.share < 0.7
+        found = pruned(MORE[name](), seed=seed, bindings=_PICTURES if name == "u-net" else _WORDS)
+        assert found.share <= (0.52 if name in _BETWEEN_FIXED else 0.32)
