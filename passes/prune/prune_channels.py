@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
+import numpy as np
+
 from planish.ir import Graph, Node
+from planish.ir.ops.channels.atoms import Flags
 from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
 from planish.passes.prune.dependency import Group, dependencies
@@ -16,6 +19,7 @@ from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import Scope, Scores, select
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.prune.walk import readers
+from planish.passes.replacing import merge_origins
 from planish.passes.run import Run
 from planish.passes.simplify.fold_shapes import FoldShapes
 
@@ -60,15 +64,24 @@ class PruneChannels(Pass):
         if start is not None or run.exhausted or not run.allows("APPROXIMATE") or not self.ratio:
             return
         FoldShapes().run(graph, run)
-        groups = [group for group in dependencies(graph, inexact=self.inexact).groups if not self.keeps(group)]
-        removal = Removal(
-            groups, select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
-        )
-        for group, gone in zip(groups, removal.gone, strict=True):
-            for reason in group.rough if gone.any() else ():
-                run.note(f"{reason.node}: {reason.text}; what it gives without {gone.sum()} units is not what it gave")
+        found = dependencies(graph, inexact=self.inexact)
+        for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
+            run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")
+        groups = [group for group in found.groups if not self.keeps(group)]
+        chosen = select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
+        removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
         if not removal.is_empty:
             slice_channels(graph, removal, run)
+
+    def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
+        """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""
+        if not gone.any() or run.exhausted:
+            return np.zeros_like(gone)
+        nodes = dict.fromkeys(node for member in group.constants for node in readers(member.value))
+        run.record("remove-units", merge_origins(nodes), group.name)
+        for reason in group.rough:
+            run.note(f"{reason.node}: {reason.text}; without {gone.sum()} units it gives something else")
+        return gone
 
     def scores(self, groups: Sequence[Group]) -> list[Scores]:
         return [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from planish.ir import Graph, GraphError, Node, Value
-from planish.ir.graph import RETURN, Attribute, constant
+from planish.ir.graph import Attribute, constant
 from planish.ir.infer import check, infer
 from planish.ir.ops.channels.tracker import Shrunk
 from planish.ir.ops.table import lookup
@@ -27,7 +27,7 @@ def slice_channels(graph: Graph, removal: Removal, run: Run) -> None:
     expected = {value: _expected(value, removal) for value in removal.values if value.constant is None}
     for value in removal.values:
         if value.constant is not None:
-            _replace_constant(graph, value, sliced(value, removal), run)
+            _replace_constant(graph, value, sliced(value, removal))
     news: dict[Value, Value] = {}
     for node, changed in changes.items():
         new = _changed(node, changed, news)
@@ -79,11 +79,10 @@ def _expected(value: Value, removal: Removal) -> TensorType:
     ]))  # fmt: skip
 
 
-def _replace_constant(graph: Graph, old: Value, array: Array, run: Run) -> None:
+def _replace_constant(graph: Graph, old: Value, array: Array) -> None:
     """Where the constant was an initializer, the new one is, of the same graph."""
     spool, home = graph.root.spool, old.graph
     tensor = spool.put(array) if spool is not None and array.nbytes >= SPOOL_BYTES else ArrayTensor(array)
-    run.record("slice-weight", merge_origins([user for user in old.users if user.op != RETURN]), old.name)
     if home is not None and old in home.initializers:
         graph.replace_all_uses_with(old, home.add_initializer(old.name, tensor))
         home.erase(old)

@@ -70,6 +70,8 @@ class Reason(NamedTuple):
     node: str
     """The name of the node, input or output that freezes them."""
     text: str
+    is_inexact: bool = False
+    """Whether the atoms may vanish where the result need not be that of zeros in their place."""
 
 
 class Radix(NamedTuple):
@@ -157,10 +159,11 @@ class Tracker:
         """Say that without these channels the node gives something else than with zeros in them."""
         if ids is None or not ids.size:
             return
-        if not self.allows_inexact:
-            self.freeze(ids, text)
+        reason = self.reason(text, is_inexact=True)
+        if self.allows_inexact:
+            self.rough.append((ids, reason))
         else:
-            self.rough.append((ids, self.reason(text)))
+            self.atoms.freeze(ids, reason)
 
     def frozen(self, count: int, text: str) -> Ids:
         """New atoms that stay."""
@@ -195,9 +198,9 @@ class Tracker:
             self.freeze(known.ids, "two convolutions divide one weight in two ways")
             self.freeze(blocked.ids, "two convolutions divide one weight in two ways")
 
-    def reason(self, text: str) -> int:
+    def reason(self, text: str, *, is_inexact: bool = False) -> int:
         node = self._node
-        found = Reason("" if node is None else f"{node.op} {node.label}", text)
+        found = Reason("" if node is None else f"{node.op} {node.label}", text, is_inexact)
         if found != self.reasons[-1]:
             self.reasons.append(found)
         return len(self.reasons) - 1

@@ -125,7 +125,9 @@ def test_a_mean_over_channels_is_noted_where_it_is_let_go() -> None:
     n = Net(("N", "T", 6))
     x = n.b.node("LayerNormalization", (n.linear(n.x, (6, 16)), n.positive(16)), {"axis": -1}, name="norm")
     graph = n.end(n.linear(x, (16, 2)))
-    assert done(graph).left == 1
+    whole = done(graph)
+    assert whole.left == 1
+    assert [note for note in whole.record.notes if "inexact=true" in note and "LayerNormalization norm" in note]
     found = done(graph, "prune-channels{inexact=true}")
     assert found.left < 0.6
     assert any("norm" in note and "8 units" in note for note in found.record.notes), found.record.notes
@@ -140,9 +142,12 @@ def test_heads_keep_their_number_and_their_scale() -> None:
 
 
 def test_a_limit_stops_it() -> None:
-    graph = residual()
-    passes.run(graph, "prune-channels", limit=0)
-    assert widths(graph) == [16, 16, 16]
+    """A group is one rewrite."""
+    for limit, expected in ((0, [16, 24, 16]), (1, [8, 24, 16]), (2, [8, 12, 16]), (9, [8, 12, 8])):
+        graph = TOPOLOGIES["chain"]()
+        (record,) = passes.run(graph, "prune-channels", limit=limit)
+        assert widths(graph) == expected
+        assert [rewrite.rule for rewrite in record.rewrites] == ["remove-units"] * min(limit, 3)
 
 
 def test_weights_that_are_not_finite_have_no_rank() -> None:
