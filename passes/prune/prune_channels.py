@@ -13,6 +13,7 @@ from planish.ir import Graph, Node
 from planish.ir.ops.channels.atoms import Flags
 from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
+from planish.passes.prune.carried import add_to_biases, carried
 from planish.passes.prune.dependency import Group, dependencies
 from planish.passes.prune.importance import Importance, Normalization, Reduction, score
 from planish.passes.prune.removal import Removal
@@ -28,8 +29,10 @@ from planish.passes.simplify.fold_shapes import FoldShapes
 class PruneChannels(Pass):
     """Remove the units that matter least: filters, hidden units, elements of heads, with all that hangs on them.
 
-    What is left computes what the model would with these units at 0, within rounding; its accuracy is another matter:
-    evaluate it. Units over which a mean, a variance or a softmax is taken stay, unless `inexact` lets them go.
+    What is left computes what the model would without the weights of these units, within rounding: what their biases
+    add to other layers moves into the biases of these where it is the same everywhere (merge-bias), and units of which
+    it is not go as if they held 0. Its accuracy is another matter: evaluate it. Units over which a mean, a variance or
+    a softmax is taken stay, unless `inexact` lets them go.
     Contract: APPROXIMATE, without a bound.
 
     ratio: the part of the units that goes, of each group (scope=local) or of all units (scope=global), where one
@@ -49,6 +52,7 @@ class PruneChannels(Pass):
     round_to: int = 1
     keep: str = ""
     inexact: bool = False
+    merge_bias: bool = True
     reduction: Reduction = "mean"
     normalization: Normalization = "mean"
     seed: int = 0
@@ -70,8 +74,11 @@ class PruneChannels(Pass):
         groups = [group for group in found.groups if not self.keeps(group)]
         chosen = select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
         removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
-        if not removal.is_empty:
-            slice_channels(graph, removal, run)
+        if removal.is_empty:
+            return
+        additions = carried(graph, removal).additions if self.merge_bias else ()
+        slice_channels(graph, removal, run)
+        add_to_biases(additions)
 
     def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
         """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""

@@ -39,15 +39,7 @@ class Removal(Kept):
     @cached_property
     def staying(self) -> Mapping[tuple[Value, int], Flags]:
         """Which indices stay, of each axis that shrinks; by blocks of the first axis where these shrink differently."""
-        found: dict[tuple[Value, int], Flags] = {}
-        for group, gone in zip(self.groups, self.gone, strict=True):
-            if not gone.any():
-                continue
-            for member in group.members:
-                stays = ~((member.units >= 0) & gone[member.units])
-                key = member.value, member.axis
-                found[key] = found[key] & stays if key in found else stays
-        return {key: stays for key, stays in found.items() if not stays.all()}
+        return staying(self.groups, self.gone)
 
     @cached_property
     def values(self) -> Mapping[Value, tuple[int, ...]]:
@@ -64,3 +56,16 @@ class Removal(Kept):
         if stays is None:
             return None
         return np.flatnonzero(stays if stays.ndim == 1 else stays[0])
+
+
+def staying(groups: Sequence[Group], gone: Sequence[Flags]) -> dict[tuple[Value, int], Flags]:
+    """Which indices of each axis belong to no unit that goes; axes that keep all are left out."""
+    found: dict[tuple[Value, int], Flags] = {}
+    for group, lost in zip(groups, gone, strict=True):
+        if not lost.any():
+            continue
+        for member in group.members:
+            stays = ~((member.units >= 0) & lost[member.units])
+            key = member.value, member.axis
+            found[key] = found[key] & stays if key in found else stays
+    return {key: stays for key, stays in found.items() if not stays.all()}

@@ -72,7 +72,7 @@ _BROADCAST = (
     "com.microsoft::BiasGelu com.microsoft::FastGelu"
 )
 CHANNELS: dict[str, Channels] = {
-    **{name: Channels(track_same) for name in _SAME.split()},
-    **{name: Channels(track_broadcast) for name in _BROADCAST.split()},
+    **{name: Channels(track_same, pointwise=True) for name in _SAME.split()},
+    **{name: Channels(track_broadcast, pointwise=True) for name in _BROADCAST.split()},
     "CastLike": Channels(_track_cast_like),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from planish.ir.graph import Node, Value
 from planish.ir.ops.channels.elementwise import aligned
-from planish.ir.ops.channels.tracker import KERNEL, Blocked, Channels, Kept, Shrunk, Tracker
+from planish.ir.ops.channels.tracker import KERNEL, Blocked, Channels, Doubles, Filters, Kept, Shrunk, Tracker
 
 _CHANNELS = 1
 
@@ -124,9 +126,62 @@ def _track_conv_transpose(node: Node, t: Tracker) -> None:
     t.give(node.result, _CHANNELS, out)
 
 
+# Constants that channels carry
+
+
+def _is_constant(value: Value | None) -> bool:
+    return value is not None and value.constant is not None and value.constant.dtype.is_float
+
+
+def _conv_filters(node: Node) -> Filters | None:
+    return Filters(1, 0, 2, 1, 1) if _is_constant(node.operand(1)) else None
+
+
+def _conv_transpose_filters(node: Node) -> Filters | None:
+    """Of several groups, the weights of a channel do not lie at one index."""
+    return Filters(1, 1, 2, 1, 1) if _is_constant(node.operand(1)) and node.get_int("group") == 1 else None
+
+
+def _matmul_filters(node: Node) -> Filters | None:
+    b = node.operand(1)
+    return Filters(1, 1, None, -1, -1) if b is not None and _is_constant(b) and b.rank == 2 else None
+
+
+def _gemm_filters(node: Node) -> Filters | None:
+    if not _is_constant(node.operand(1)):
+        return None
+    rows, reads = (0 if node.get_int("transB") else 1), (0 if node.get_int("transA") else 1)
+    return Filters(1, rows, 2, 1, reads, node.get_float("beta"))
+
+
+def _conv_contribution(node: Node, constants: Doubles) -> Doubles | None:
+    """The same everywhere only where no window reaches beyond the image; channels of their own add to no other."""
+    w = node.operands[1]
+    if w is None or w.constant is None or not _is_constant(w):
+        return None
+    if node.get_int("group") == len(constants) > 1:
+        return np.zeros(w.constant.shape[0])
+    if node.get_int("group") != 1:
+        return None
+    if any(node.get_ints("pads") or ()) or node.get_str("auto_pad") not in ("NOTSET", "VALID"):
+        return None
+    weights = np.asarray(w.constant.array(), np.float64)
+    return weights.reshape(*weights.shape[:2], -1).sum(axis=2) @ constants
+
+
+def _product_contribution(node: Node, constants: Doubles) -> Doubles | None:
+    w = node.operands[1]
+    if w is None or w.constant is None or not _is_constant(w) or w.rank != 2:
+        return None
+    weights = np.asarray(w.constant.array(), np.float64)
+    if node.op == "MatMul":
+        return constants @ weights
+    return node.get_float("alpha") * (weights @ constants if node.get_int("transB") else constants @ weights)
+
+
 CHANNELS: dict[str, Channels] = {
-    "MatMul": Channels(_track_matmul),
-    "Gemm": Channels(_track_gemm),
-    "Conv": Channels(_track_conv, _shrink_conv),
-    "ConvTranspose": Channels(_track_conv_transpose, _shrink_conv),
+    "MatMul": Channels(_track_matmul, filters=_matmul_filters, contribution=_product_contribution),
+    "Gemm": Channels(_track_gemm, filters=_gemm_filters, contribution=_product_contribution),
+    "Conv": Channels(_track_conv, _shrink_conv, filters=_conv_filters, contribution=_conv_contribution),
+    "ConvTranspose": Channels(_track_conv_transpose, _shrink_conv, filters=_conv_transpose_filters),
 }

@@ -251,16 +251,16 @@ def _track_pass_but(axes_of: Sequence[str]) -> Channels:
 
 
 CHANNELS: dict[str, Channels] = {
-    "Concat": Channels(_track_concat),
-    "DepthToSpace": Channels(_track_depth_to_space),
-    "Expand": Channels(_track_expand, _shrink_expand),
-    "Gather": Channels(_track_gather, _shrink_gather),
+    "Concat": Channels(_track_concat, spreads=True),
+    "DepthToSpace": Channels(_track_depth_to_space, spreads=True),
+    "Expand": Channels(_track_expand, _shrink_expand, spreads=True),
+    "Gather": Channels(_track_gather, _shrink_gather, spreads=True),
     "Pad": Channels(_track_pad),
     "ReverseSequence": _track_pass_but(("batch_axis", "time_axis")),
-    "Slice": Channels(_track_slice, _shrink_slice),
-    "SpaceToDepth": Channels(_track_space_to_depth),
-    "Split": Channels(_track_split, _shrink_split),
-    "Tile": Channels(_track_tile),
+    "Slice": Channels(_track_slice, _shrink_slice, spreads=True),
+    "SpaceToDepth": Channels(_track_space_to_depth, spreads=True),
+    "Split": Channels(_track_split, _shrink_split, spreads=True),
+    "Tile": Channels(_track_tile, spreads=True),
     "TopK": _track_pass_but(("axis",)),
-    "Transpose": Channels(_track_transpose),
+    "Transpose": Channels(_track_transpose, spreads=True),
 }

@@ -130,7 +130,7 @@ def _track_hardmax(node: Node, t: Tracker) -> None:
 
 
 CHANNELS: dict[str, Channels] = {
-    "BatchNormalization": Channels(_track_batch),
+    "BatchNormalization": Channels(_track_batch, pointwise=True),
     "GroupNormalization": Channels(_track_group, _shrink_group),
     "Hardmax": Channels(_track_hardmax),
     "InstanceNormalization": Channels(_track_instance),

@@ -109,14 +109,16 @@ def _shrink_resize(node: Node, kept: Kept) -> Shrunk:
 
 _ADDING = "ReduceSum ReduceL1 ReduceL2 ReduceSumSquare"
 _OTHER = "ReduceMax ReduceMin ReduceProd ReduceLogSum ReduceLogSumExp"
-_POOLS = "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool"
+_POOLS = "AveragePool GlobalLpPool LpPool"
+_OF_ONE_NUMBER = "GlobalAveragePool GlobalMaxPool MaxPool"
 CHANNELS: dict[str, Channels] = {
     **{name: Channels(_track_sum) for name in _ADDING.split()},
     **{name: Channels(_track_reduction) for name in _OTHER.split()},
     **{name: Channels(_track_pool) for name in _POOLS.split()},
+    **{name: Channels(_track_pool, spreads=True) for name in _OF_ONE_NUMBER.split()},
     "ArgMax": Channels(_track_arg),
     "ArgMin": Channels(_track_arg),
     "CumSum": Channels(_track_running_sum),
-    "ReduceMean": Channels(_track_mean),
+    "ReduceMean": Channels(_track_mean, spreads=True),
     "Resize": Channels(_track_resize, _shrink_resize),
 }

@@ -166,8 +166,8 @@ def _shrink_reshape(node: Node, kept: Kept) -> Shrunk:
 
 
 CHANNELS: dict[str, Channels] = {
-    "Flatten": Channels(_track_reshape),
-    "Reshape": Channels(_track_reshape, _shrink_reshape),
-    "Squeeze": Channels(_track_reshape),
-    "Unsqueeze": Channels(_track_reshape),
+    "Flatten": Channels(_track_reshape, spreads=True),
+    "Reshape": Channels(_track_reshape, _shrink_reshape, spreads=True),
+    "Squeeze": Channels(_track_reshape, spreads=True),
+    "Unsqueeze": Channels(_track_reshape, spreads=True),
 }

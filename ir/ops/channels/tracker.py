@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planish.ir.graph import Attribute, Node, Value
 from planish.ir.ops.channels.atoms import Atoms, Ids
 from planish.ir.types import Array
 
+Doubles = NDArray[np.float64]
 Axes = list[Ids | None]
 """Of one value: the atoms of each axis, None where the axis stays as it is."""
 
@@ -31,10 +33,34 @@ class Channels:
 
     track: says so to a tracker, of a node whose operands and results all have a known rank.
     shrink: what else must change in a node when channels of its operands or results vanish; None for nothing.
+    pointwise: whether an element of the result depends on those of the operands alone that are aligned with it.
+    spreads: whether a channel that holds one number everywhere gives channels of that number.
+    filters: where a node keeps what makes each channel of its result; None where it is not constant.
+    contribution: what channels that hold one number each add to each channel of the result of a node that sums over
+    them; None where that is not the same everywhere (padding), or not known.
     """
 
     track: Callable[[Node, Tracker], None]
     shrink: Callable[[Node, Kept], Shrunk] | None = None
+    pointwise: bool = False
+    spreads: bool = False
+    filters: Callable[[Node], Filters | None] | None = None
+    contribution: Callable[[Node, Doubles], Doubles | None] | None = None
+
+
+class Filters(NamedTuple):
+    """Operands of a node by position: a channel of the result is made by the weights at its index of `axis`.
+
+    A channel whose weights are 0 holds its bias, times `factor`, everywhere. `channel` is the axis of the result;
+    `reads` that of the first operand, over which the node sums; `bias` is None of an operator that has none.
+    """
+
+    weight: int
+    axis: int
+    bias: int | None
+    channel: int
+    reads: int
+    factor: float = 1.0
 
 
 class Kept:

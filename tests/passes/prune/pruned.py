@@ -80,7 +80,7 @@ def pruned(
     after = ir.emit(graph)
     check_model(after, full_check=True)
     other, again = analysed(before)
-    mask_channels(other, Removal(again.groups, removal.gone))
+    mask_channels(other, again.groups, removal.gone)
     masked = ir.emit(other)
     inputs = Inputs(bindings=bindings, values=values or {}, kinds=("ordinary",))
     for feeds in feeds_for(before, inputs, ("ordinary",)):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from planish import ir
 from planish.passes.prune.masking import mask_channels
-from planish.passes.prune.removal import Removal
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.run import Run
 from planish.runtime.errors import SessionError
@@ -75,7 +74,7 @@ def sliced_as_masked(found: Fuzzed) -> bool:
         return False
     slice_channels(graph, removal, Run())
     other, again = analysed(before)
-    mask_channels(other, Removal(again.groups, removal.gone))
+    mask_channels(other, again.groups, removal.gone)
     sliced, masked = ir.emit(graph), ir.emit(other)
     if not found.smooth or any(node.op_type.startswith(_RANDOM) for node in before.graph.node):
         return False

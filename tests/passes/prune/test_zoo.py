@@ -7,7 +7,6 @@ import pytest
 from planish import ir
 from planish.models.zoo import ZOO, ZooError, fetch
 from planish.passes.prune.masking import mask_channels
-from planish.passes.prune.removal import Removal
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.run import Run
 from planish.runtime.providers import Target
@@ -32,7 +31,7 @@ def test_without_channels_it_runs_at_every_shape(name: str) -> None:
     removal = at_random(found.groups, 0.3, seed=1)
     slice_channels(graph, removal, Run())
     other, again = analysed(before)
-    mask_channels(other, Removal(again.groups, removal.gone))
+    mask_channels(other, again.groups, removal.gone)
     sliced, masked = ir.emit(graph), ir.emit(other)
     assert (parameters(sliced) < parameters(before)) == (name not in _WHOLE)
     types = {item.name: item.dtype for item in Session(before.SerializeToString(), _PLAIN).inputs}
