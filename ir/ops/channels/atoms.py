@@ -55,8 +55,8 @@ class Atoms:
             one, other = one[apart], other[apart]
             low, high = np.minimum(one, other), np.maximum(one, other)
             frozen = self._reasons[high] != 0
-            self._set_reasons(low[frozen], self._reasons[high[frozen]])
             self._parents[high] = low  # of several, one stays: the others come again
+            self._set_reasons(self.roots(low[frozen]), self._reasons[high[frozen]])
 
     def freeze(self, ids: Ids, reason: int) -> None:
         """Keep the sets of these atoms, for a reason other than 0; one that a set has already stays."""
