@@ -28,7 +28,7 @@ def _track_graph(graph: Graph, t: Tracker) -> None:
         t.add_input(value, value.name, _INPUT)
     for node in graph.nodes:
         for operand in node.operands:
-            if operand is not None and operand.graph not in (None, graph):
+            if operand is not None and operand.constant is None and operand.graph is not graph:
                 t.keep_all(operand, node.label if graph.owner is None else graph.owner.label, _CAPTURED)
         t.look_at(node, None if node.graphs else lookup(node.op).channels)
         for nested in node.graphs:

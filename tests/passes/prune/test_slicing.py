@@ -148,14 +148,15 @@ def test_branches_shrink_by_themselves() -> None:
 
 def test_one_constant_in_two_branches() -> None:
     n = Net(("N", 6))
-    shared, body = n.b.constant(_matrix(n, 6, 10)), dict[str, Graph]()
+    shared, body = n.b.initializer("shared", _matrix(n, 6, 10)), dict[str, Graph]()
     for name in ("then_branch", "else_branch"):
         inner = n.b.body(name)
         hidden = inner.node("Relu", (inner.node("MatMul", (n.x, shared)),))
         inner.output(f"{name}_y", inner.node("MatMul", (hidden, inner.constant(_matrix(n, 10, 2)))))
         body[name] = inner.graph()
     condition = n.op("Greater", n.op("ReduceSum", n.x, keepdims=0), n.b.constant(np.array(0, np.float32)))
-    pruned(n.end(n.b.node("If", (condition,), body)), bindings=_BATCHES)
+    found = pruned(n.end(n.b.node("If", (condition,), body)), bindings=_BATCHES)
+    assert list(found.groups.values()) == [10]
 
 
 def _matrix(n: Net, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

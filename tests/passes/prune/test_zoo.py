@@ -16,8 +16,6 @@ from tests.passes.prune.pruned import analysed, at_random, parameters, same
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 _PLAIN = Target(threads=1, optimization="disabled")
-_WHOLE = ("silero-vad-op18-ifless",)
-"""All of its weights lie outside of the branches that read them."""
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -33,7 +31,7 @@ def test_without_channels_it_runs_at_every_shape(name: str) -> None:
     other, again = analysed(before)
     mask_channels(other, again.groups, removal.gone)
     sliced, masked = ir.emit(graph), ir.emit(other)
-    assert (parameters(sliced) < parameters(before)) == (name not in _WHOLE)
+    assert parameters(sliced) < 0.9 * parameters(before)
     types = {item.name: item.dtype for item in Session(before.SerializeToString(), _PLAIN).inputs}
     for binding in ZOO[name].bindings:
         same(masked, sliced, feeds_for(ZOO[name], binding, types), 1e-4, scale=0.1)
