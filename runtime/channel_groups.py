@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planish import ir, passes
+from planish import ir
 from planish.ir import Value
 from planish.passes.prune.dependency import Dependencies, Group, dependencies
+from planish.passes.prune.preparation import prepare
+from planish.passes.run import Run
 from planish.runtime.report import number, table
 
 _SHOWN = 3
@@ -72,7 +74,7 @@ class ChannelGroups:
 def channel_groups(path: str | os.PathLike[str]) -> ChannelGroups:
     """Read the model in a file; raises GraphError when it is not valid."""
     graph = ir.load(Path(path), functions="inline")
-    passes.run(graph, "fold-shapes")
+    prepare(graph, Run())
     found = dependencies(graph)
     return ChannelGroups(Path(path), tuple([_row(group) for group in found.groups]), _frozen(found))
 

@@ -126,7 +126,7 @@ class Dependencies:
 
 
 def dependencies(graph: Graph, *, inexact: bool = False) -> Dependencies:
-    """Find the groups of a graph whose shape arithmetic is folded (pass fold-shapes); computed shapes stay.
+    """Find the groups of a graph that is prepared (see `preparation`); channels whose shapes are computed stay.
 
     inexact: also those over which a mean, a variance or a softmax is taken.
     """

@@ -16,13 +16,13 @@ from planish.passes.manager import Pass
 from planish.passes.prune.carried import add_to_biases, carried
 from planish.passes.prune.dependency import Group, dependencies
 from planish.passes.prune.importance import Importance, Normalization, Reduction, score
+from planish.passes.prune.preparation import prepare, restore
 from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import Scope, Scores, select
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.prune.walk import readers
 from planish.passes.replacing import merge_origins
 from planish.passes.run import Run
-from planish.passes.simplify.fold_shapes import FoldShapes
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class PruneChannels(Pass):
         """Once for all: a second turn in one run would take the same part of what is left."""
         if start is not None or run.exhausted or not run.allows("APPROXIMATE") or not self.ratio:
             return
-        FoldShapes().run(graph, run)
+        copies = prepare(graph, run)
+        self.prune(graph, run)
+        restore(copies)
+
+    def prune(self, graph: Graph, run: Run) -> None:
         found = dependencies(graph, inexact=self.inexact)
         for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
             run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")

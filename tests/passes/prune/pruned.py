@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 from onnx.checker import check_model  # pyright: ignore[reportUnknownVariableType]  os.PathLike of anything
 
-from planish import ir, passes
+from planish import ir
 from planish.ir import DType, Graph
 from planish.ir.types import Array
 from planish.passes.prune.dependency import Dependencies, Group, dependencies
 from planish.passes.prune.masking import mask_channels
+from planish.passes.prune.preparation import prepare
 from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import select
 from planish.passes.prune.slicing import slice_channels
@@ -53,7 +54,7 @@ def parameters(proto: onnx.ModelProto) -> int:
 
 def analysed(proto: onnx.ModelProto) -> tuple[Graph, Dependencies]:
     graph = ir.load(proto)
-    passes.run(graph, "fold-shapes")
+    prepare(graph, Run())
     return graph, dependencies(graph)
 
 

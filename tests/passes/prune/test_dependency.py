@@ -8,9 +8,11 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from planish import ir, passes
+from planish import ir
 from planish.ir import DType, Graph, Value
 from planish.passes.prune.dependency import Dependencies, dependencies
+from planish.passes.prune.preparation import prepare
+from planish.passes.run import Run
 from tests.passes.prune.pruned import pruned
 from tests.passes.prune.topologies import TOPOLOGIES, Net, channel_shuffle, concat_itself
 
@@ -19,7 +21,7 @@ _IMAGE = ("N", 3, 8, 8)
 
 def found(graph: Graph, *, inexact: bool = False) -> Dependencies:
     graph = ir.load(ir.emit(graph))
-    passes.run(graph, "fold-shapes")
+    prepare(graph, Run())
     return dependencies(graph, inexact=inexact)
 
 
