@@ -32,9 +32,8 @@ def prepare(graph: Graph, run: Run) -> tuple[Copy, ...]:
 def restore(copies: Sequence[Copy]) -> None:
     """Share again the copies that are as they were, where the original is, too."""
     for reader, original, value in copies:
-        if reader.graph is None or not (
-            original.is_used or original.graph is not None or original.producer is not None
-        ):
+        home = original.graph
+        if reader.graph is None or not (original.is_used or (home is not None and original in home.initializers)):
             continue
         for position, operand in enumerate(reader.operands):
             if operand is value:

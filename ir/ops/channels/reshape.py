@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from planish.ir.dim import Dim, Shape
-from planish.ir.graph import Node
+from planish.ir.graph import Node, Value
 from planish.ir.ops.channels.atoms import Ids
+from planish.ir.ops.channels.shape import origins
 from planish.ir.ops.channels.targets import rewritten, written
 from planish.ir.ops.channels.tracker import Channels, Kept, Shrunk, Tracker
 
@@ -23,7 +24,6 @@ def _track_reshape(node: Node, t: Tracker) -> None:
     x, result = node.operands[0], node.result
     if x is None or x.shape is None or result.shape is None:
         return
-    changeable = _changeable(node, len(result.shape))
     axes = [t.ids(x, axis) for axis in range(len(x.shape))]
     found: list[Ids | None] = [None] * len(result.shape)
     parts, left = segments(x.shape, result.shape)
@@ -31,20 +31,20 @@ def _track_reshape(node: Node, t: Tracker) -> None:
         _relate(_Side(old, x.shape, axes), _Side(new, result.shape, found), t)
     for axis in left:
         t.freeze(axes[axis], _UNALIGNED)
-    for axis, ids in enumerate(found):
-        if not changeable[axis]:
-            t.freeze(ids, _COMPUTED)
+    if node.op == "Reshape":
+        _follow_target(node.operands[1], found, t)
     t.give_all(result, found)
 
 
-def _changeable(node: Node, rank: int) -> list[bool]:
-    """For each axis of the result, whether it may shrink."""
-    if node.op != "Reshape":
-        return [True] * rank
-    numbers = written(node.operands[1])
-    if numbers is None or len(numbers) != rank:
-        return [False] * rank
-    return [number is not None for number in numbers]
+def _follow_target(target: Value | None, found: list[Ids | None], t: Tracker) -> None:
+    """An axis shrinks where the target is a number that can be rewritten, or with the axis whose extent it takes."""
+    numbers, sources = written(target), origins(target)
+    for axis, ids in enumerate(found):
+        source = sources[axis] if axis < len(sources) else None
+        if source is not None:
+            found[axis] = t.unite(ids, t.ids(*source))
+        elif numbers is None or axis >= len(numbers) or numbers[axis] is None:
+            t.freeze(ids, _COMPUTED)
 
 
 def segments(before: Shape, after: Shape) -> tuple[list[Segment], list[int]]:
@@ -102,7 +102,10 @@ def _relate(old: _Side, new: _Side, t: Tracker) -> None:
     if len(old.axes) == len(new.axes) == 1:
         new.ids[new.axes[0]] = old.ids[old.axes[0]]
         return
-    places = None if old.sizes is None or new.sizes is None else _places(old.sizes, new.sizes)
+    if old.sizes is None or new.sizes is None:
+        _relate_first(old, new, t)
+        return
+    places = _places(old.sizes, new.sizes)
     if places is None:
         for axis in old.axes:
             t.freeze(old.ids[axis], _UNALIGNED)
@@ -121,6 +124,21 @@ def _relate(old: _Side, new: _Side, t: Tracker) -> None:
         elif any(digits[digit] is not None for digit in own):
             new.ids[axis] = t.atoms.fresh(own[0][1] // own[-1][0])
             _radix(new.ids[axis], own, digits, t)
+
+
+def _relate_first(old: _Side, new: _Side, t: Tracker) -> None:
+    """Of axes some of which are dynamic, the first is part of the first of the other side where it divides that."""
+    for axis in old.axes[1:]:
+        t.freeze(old.ids[axis], _UNALIGNED)
+    a, b, ids = old.shape[old.axes[0]], new.shape[new.axes[0]], old.ids[old.axes[0]]
+    if ids is None or not isinstance(a, int) or not isinstance(b, int) or (a % b and b % a):
+        t.freeze(ids, _UNALIGNED)
+    elif a % b == 0:
+        new.ids[new.axes[0]] = t.atoms.fresh(b)
+        t.radix(ids, [new.ids[new.axes[0]], None], [b, a // b], _PARTS)
+    else:
+        new.ids[new.axes[0]] = t.atoms.fresh(b)
+        t.radix(new.ids[new.axes[0]], [ids, None], [a, b // a], _PARTS)
 
 
 def _radix(

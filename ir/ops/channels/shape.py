@@ -27,12 +27,18 @@ def _is_read(value: Value, places: Set[int]) -> bool:
     """Whether a node makes something of these elements of a vector, rather than to move them or leave them out."""
     for user in value.users:
         for position, operand in enumerate(user.operands):
-            if operand is not value:
+            if operand is not value or _is_tied(user, position):
                 continue
             moved = _moved(user, position, places)
             if moved is None or (moved and _is_read(user.result, moved)):
                 return True
     return False
+
+
+def _is_tied(node: Node, position: int) -> bool:
+    """Whether the rule of Reshape ties the axes of its result to those of which its target takes the extents."""
+    ranks = [None if value is None else value.rank for value in (*node.operands, *node.results)]
+    return node.op == "Reshape" and position == 1 and None not in ranks
 
 
 def _moved(node: Node, position: int, places: Set[int]) -> Set[int] | None:
@@ -69,5 +75,29 @@ def _joined(node: Node, position: int, places: Set[int]) -> Iterator[int]:
     yield from (start + place for place in places)
 
 
+def origins(value: Value | None) -> list[Origin | None]:
+    """For each element of a vector of extents, the axis that it is the extent of; None where that is not known."""
+    node = None if value is None else value.producer
+    count = len(value.elements or ()) if value is not None else 0
+    if node is None or not count or value is None or value.constant is not None:
+        return [None] * count
+    x = node.operands[0] if node.operands else None
+    if node.op == "Shape" and x is not None and x.shape is not None:
+        start = node.attribute("start")
+        first = start if isinstance(start, int) else 0
+        first = max(first + len(x.shape), 0) if first < 0 else first
+        return [(x, first + place) for place in range(count)]
+    if node.op == "Concat":
+        return [origin for operand in node.operands for origin in origins(operand)]
+    if node.op not in (*_KEEPING, "Gather", "Slice"):
+        return [None] * count
+    found: list[Origin | None] = [None] * count
+    for place, origin in enumerate(origins(x)):
+        for there in _moved(node, 0, {place}) or ():
+            found[there] = origin
+    return found
+
+
+Origin = tuple[Value, int]
 _KEEPING = frozenset(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
 CHANNELS: dict[str, Channels] = {"Shape": Channels(_track_shape)}

@@ -264,6 +264,21 @@ def test_heads_go_where_their_elements_may_not() -> None:
     pruned(graph, bindings=({"N": 2, "T": 3},))
 
 
+def test_a_target_of_a_shape_beside_a_tensor_of_unknown_rank() -> None:
+    """What is reshaped is not followed, so that the channels that its target counts stay."""
+    n = Net(("N", 3, "H", "W"))
+    anything = n.b.input("anything", DType.FLOAT)
+    x = n.conv(n.x, (3, 16))
+    y = n.op("Reshape", anything, n.b.node("Shape", (x,), name="shape"))
+    graph = n.end(n.conv(n.op("Add", n.op("Relu", x), y), (16, 3)))
+    assert sizes(graph) == []
+    n = Net(("N", 3, "H", "W"))
+    anything = n.b.input("anything", DType.FLOAT)
+    x = n.conv(n.x, (3, 16))
+    n.b.output("z", n.op("Reshape", anything, n.b.node("Shape", (x,), name="shape")))
+    assert sizes(n.end(n.conv(x, (16, 3)))) == []
+
+
 def test_nothing_to_prune() -> None:
     n = Net(("N", 4))
     n.b.output("y", n.x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planish import ir
+from planish import ir, passes
 from planish.ir import Graph
 from planish.passes.prune.preparation import prepare, restore
 from planish.passes.run import Run
@@ -34,6 +34,16 @@ def test_copies_that_nothing_shrank_are_taken_back() -> None:
     assert len(copies) == 2
     restore(copies)
     assert ir.emit(graph).SerializeToString() == proto.SerializeToString()
+
+
+def test_an_original_that_is_gone_is_not_shared_again() -> None:
+    """The copies of layers that kept their channels stay as they are, and the model is whole."""
+    graph = ir.load(ir.emit(sharing()))
+    (record,) = passes.run(graph, "prune-channels", limit=1)
+    assert len(record.rewrites) == 1
+    reloaded = ir.load(ir.emit(graph))
+    sizes = [node.operands[1].shape for node in reloaded.nodes if node.op == "BatchNormalization" and node.operands[1]]
+    assert sizes == [(8,), (16,)]
 
 
 def test_vectors_that_are_outputs_and_matrices_stay_shared() -> None:

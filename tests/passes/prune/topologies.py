@@ -192,6 +192,24 @@ def u_net() -> Graph:
     return n.end(n.conv(n.block(n.op("Concat", fine, up, axis=1), (40, 16)), (16, 2)))
 
 
+def spelled_group_norm() -> Graph:
+    """As exporters write it: an InstanceNormalization of groups, scaled and shifted by channel."""
+    n = Net(("N", 3, "H", "W"))
+    x = n.conv(n.op("Relu", n.conv(n.x, (3, 16))), (16, 32))
+    shape = n.op("Shape", x)
+    y = n.op("Reshape", x, n.ints(0, 8, -1))
+    y = n.b.node("InstanceNormalization", (y, n.positive(8), n.weight(8)), {"epsilon": 1e-3})
+    y = n.op("Add", n.op("Mul", n.op("Reshape", y, shape), n.positive(32, 1, 1)), n.weight(32, 1, 1))
+    return n.end(n.conv(n.op("Relu", n.block(y, (32, 16))), (16, 3)))
+
+
+def spelled_pixel_shuffle() -> Graph:
+    n = Net(("N", 3, 4, 6))
+    y = n.op("Reshape", n.block(n.block(n.x, (3, 32)), (32, 64)), n.ints(-1, 16, 2, 2, 4, 6))
+    y = n.op("Reshape", n.op("Transpose", y, perm=(0, 1, 4, 2, 5, 3)), n.ints(-1, 16, 8, 12))
+    return n.end(n.conv(n.block(y, (16, 16)), (16, 3)))
+
+
 def recurrent(op: str = "GRU", directions: int = 2) -> Graph:
     n, gates = Net(("T", "N", 6)), {"GRU": 3, "LSTM": 4, "RNN": 1}[op]
     x = n.op("Relu", n.linear(n.x, (6, 16)))
