@@ -190,10 +190,11 @@ class _Carrying:
             if operand is None or where is None or operand not in self.constants:
                 continue
             for group, units in self.units[operand, where]:
-                for unit, number in zip(units.tolist(), self.constants[operand].tolist(), strict=True):
-                    if unit >= 0:
-                        clash[group][unit] |= not np.isnan(held[group][unit]) and held[group][unit] != number
-                        held[group][unit] = number
+                ours = units >= 0
+                places, numbers = units[ours], self.constants[operand][ours]
+                fresh = np.isnan(held[group][places])
+                held[group][places[fresh]] = numbers[fresh]
+                np.logical_or.at(clash[group], places, held[group][places] != numbers)
         found = np.full(len(self.removal.staying[result, axis]), np.nan)
         for group, units in self.units[result, axis]:
             numbers = np.where(clash[group], np.nan, held[group])
@@ -219,18 +220,13 @@ class _Carrying:
         gone = ~self.removal.staying[value, axis]
         if filters is not None and node.operands[0] is value and axis == filters.reads % (value.rank or 1):
             return np.ones(int(gone.sum()), np.bool_)
-        on_results: set[tuple[int, int]] = set()
+        goes_on = [np.zeros(len(part), np.bool_) for part in self.removal.gone]
         for result in node.results:
             for other in self.removal.values.get(result, ()):
                 for group, units in self.units[result, other]:
-                    on_results.update((group, unit) for unit in np.unique(units).tolist())
-        ends = [
-            (group, unit) not in on_results
-            for group, units in self.units[value, axis]
-            for unit in units[gone].tolist()
-            if unit >= 0
-        ]
-        return np.array(ends, np.bool_)
+                    goes_on[group][units[units >= 0]] = True
+        parts = [(group, units[gone & (units >= 0)]) for group, units in self.units[value, axis]]
+        return np.concatenate([~goes_on[group][units] for group, units in parts])
 
     def contribution(self, node: Node, value: Value) -> Doubles | None:
         """What the units that are still merged add to each channel of the result."""
