@@ -72,6 +72,7 @@ def pruned(
     values: Mapping[str, Sequence[Array]] | None = None,
     bindings: Shapes | None = None,
     tolerance: float = 1e-5,
+    scale: float = 1e-30,
 ) -> Pruned:
     """Remove units at random; raises AssertionError unless the result is that of the model with zeros in them."""
     before = ir.emit(model) if isinstance(model, Graph) else model
@@ -85,7 +86,7 @@ def pruned(
     masked = ir.emit(other)
     inputs = Inputs(bindings=bindings, values=values or {}, kinds=("ordinary",))
     for feeds in feeds_for(before, inputs, ("ordinary",)):
-        same(masked, after, feeds, tolerance)
+        same(masked, after, feeds, tolerance, scale=scale)
     return Pruned(before, after, found, removal)
 
 

@@ -13,6 +13,8 @@ from tests.passes.prune.topologies import Net
 Choice = tuple[int, int, int]
 """Which move, what it is done to, and how."""
 _SIDE = 4
+SCALE = 0.1
+"""Outputs are differences of numbers about as large as 1: smaller ones are as exact as these."""
 
 
 class RandomNet(Net):

@@ -18,7 +18,7 @@ from planish.passes.prune.slicing import slice_channels
 from planish.passes.run import Run
 from tests.equivalence import Inputs, feeds_for
 from tests.passes.prune.pruned import analysed, at_random, same
-from tests.passes.prune.random_nets import RandomNet
+from tests.passes.prune.random_nets import SCALE, RandomNet
 from tests.passes.prune.topologies import TOPOLOGIES, Net
 
 _IMAGE = ("N", 3, 8, 8)
@@ -42,7 +42,7 @@ def merged(graph: Graph, *, ratio: float = 0.5, seed: int = 0) -> tuple[float, i
     one, other = ir.emit(masked), ir.emit(sliced)
     onnx.checker.check_model(other, full_check=True)  # pyright: ignore[reportUnknownMemberType]  PathLike of anything
     for feeds in feeds_for(before, Inputs(bindings=[{"N": 2, "T": 3}], kinds=("ordinary",)), ("ordinary",)):
-        same(one, other, feeds, 1e-5)
+        same(one, other, feeds, 1e-5, scale=SCALE)
     gone = sum(int(part.sum()) for part in removal.gone)
     return sum(int(part.sum()) for part in moved.merged) / max(gone, 1), len(moved.additions)
 

@@ -16,7 +16,7 @@ from tests.equivalence import Inputs, feeds_for, run
 from tests.fuzz.generator import Fuzzed, fuzzed
 from tests.fuzz.layers import LAYERS
 from tests.passes.prune.pruned import analysed, at_random, pruned, same
-from tests.passes.prune.random_nets import RandomNet
+from tests.passes.prune.random_nets import SCALE, RandomNet
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 _RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
@@ -54,14 +54,14 @@ _CHOICES = st.lists(st.tuples(*[st.integers(0, 1000)] * 3), min_size=1, max_size
 @given(_CHOICES)
 @settings(max_examples=8, suppress_health_check=_QUIET)
 def test_random_nets(choices: list[tuple[int, int, int]]) -> None:
-    pruned(RandomNet().grow(choices), bindings=({"N": 2},))
+    pruned(RandomNet().grow(choices), bindings=({"N": 2},), scale=SCALE)
 
 
 @pytest.mark.slow
 @given(_CHOICES)
 @settings(max_examples=1500, suppress_health_check=_QUIET)
 def test_random_nets_at_length(choices: list[tuple[int, int, int]]) -> None:
-    pruned(RandomNet().grow(choices), 0.4, bindings=({"N": 2},))
+    pruned(RandomNet().grow(choices), 0.4, bindings=({"N": 2},), scale=SCALE)
 
 
 def sliced_as_masked(found: Fuzzed) -> bool:
