@@ -19,7 +19,7 @@ from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import select
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.run import Run
-from planish.runtime.session import Feed
+from planish.runtime.session import Feed, Result
 from tests.equivalence import Inputs, feeds_for, run
 
 Shapes = Sequence[Mapping[str, int]]
@@ -99,7 +99,19 @@ def same(
     scale: float = 1e-30,
 ) -> None:
     """Relative to the largest number of an output, or to what its numbers are differences or functions of."""
-    for info, aim, got in zip(masked.graph.output, run(masked, feeds), run(sliced, feeds), strict=True):
+    alike(masked, run(masked, feeds), run(sliced, feeds), tolerance, scale=scale)
+
+
+def alike(
+    masked: onnx.ModelProto,
+    aims: Sequence[Result],
+    found: Sequence[Result],
+    tolerance: float,
+    *,
+    scale: float = 1e-30,
+) -> None:
+    """As `same`, of the results of both."""
+    for info, aim, got in zip(masked.graph.output, aims, found, strict=True):
         assert isinstance(aim, np.ndarray)
         assert isinstance(got, np.ndarray)
         assert aim.shape == got.shape, info.name
