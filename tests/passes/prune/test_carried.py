@@ -153,6 +153,6 @@ def test_random_nets(choices: list[tuple[int, int, int]]) -> None:
 
 @pytest.mark.slow
 @given(st.lists(st.tuples(*[st.integers(0, 1000)] * 3), min_size=1, max_size=12))
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_random_nets_at_length(choices: list[tuple[int, int, int]]) -> None:
     merged(RandomNet().grow(choices), seed=2)

@@ -63,7 +63,7 @@ def test_random_nets(choices: list[tuple[int, int, int]]) -> None:
 
 @pytest.mark.slow
 @given(_CHOICES)
-@settings(max_examples=400, suppress_health_check=_QUIET)
+@settings(max_examples=150, suppress_health_check=_QUIET)
 def test_random_nets_at_length(choices: list[tuple[int, int, int]]) -> None:
     pruned(RandomNet().grow(choices), 0.4, bindings=({"N": 2},), scale=SCALE)
 
