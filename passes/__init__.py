@@ -53,6 +53,7 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.equalize_channels import EqualizeChannels
@@ -183,6 +184,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
     "factorize": Factorize,
+    "prune-channels": PruneChannels,
     "remove-quantization": RemoveQuantization,
     "sparsify": Sparsify,
     "to-qoperator": ToQOperator,

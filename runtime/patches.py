@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 _ROW_NUMBERS = 1 << 18
 """Of the rows that are worked on at a time."""
+_MOST_WINDOWS = 1 << 11
+"""Of an image: those between say nearly the same as their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ class GramObserver:
 
 
 def _image_patches(image: Array, window: Window) -> Iterator[Floats]:
-    """The windows on one image [channels, *extents], a few rows of the first spatial axis of the result at a time."""
+    """The windows on one image [channels, *extents], a few rows of the first spatial axis of the result at a time.
+
+    Of a large image every n-th window along each axis, n odd, so that no phase of what was upsampled by 2 is left out.
+    """
     begins, ends = _pads(image.shape[1:], window)
     padded = np.pad(image, ((0, 0), *zip(begins, ends, strict=True)))
     spans = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
@@ -92,8 +97,12 @@ def _image_patches(image: Array, window: Window) -> Iterator[Floats]:
     ]
     if not math.prod(counts):
         return
+    skip = 1
+    while math.prod(-(-count // skip) for count in counts) > _MOST_WINDOWS:
+        skip += 2
+    counts = [-(-count // skip) for count in counts]
     steps = padded.strides
-    moves = [step * stride for step, stride in zip(steps[1:], window.strides, strict=True)]
+    moves = [step * stride * skip for step, stride in zip(steps[1:], window.strides, strict=True)]
     within = [step * dilation for step, dilation in zip(steps[1:], window.dilations, strict=True)]
     depth = image.shape[0] // window.group
     patches = as_strided(

@@ -82,6 +82,8 @@ class PrecisionResult:
     """Of these, those that are now stored in half."""
     bytes_before: int
     bytes_after: int
+    slower: str
+    """Where the CPU provider has no kernel of half precision and casts around the operators, which; else nothing."""
     stage: ConvertPrecision
     """What to write in a pipeline to have the same again, behind the passes that ran before it."""
 
@@ -135,7 +137,7 @@ def convert_precision(
         begin = ConvertPrecision(to=to, keep=keep, ranges=seen)
         trial = _Trial(optimized, folder, begin, references, target)
         found = trial.search(10 ** (-snr / 10), progress)
-        result = trial.converted(found.stage)
+        result, notes = trial.converted(found.stage)
         ir.save(result, target_path)
         progress("done", 1.0)
         on_provider = _noises(Session(target_path, target), references, np.flatnonzero(trial.counted), {}).max()
@@ -148,6 +150,7 @@ def convert_precision(
             on_provider=_decibels(on_provider),
             runs=len(references.feeds),
             left_out=int(np.count_nonzero(~trial.counted)),
+            slower="; ".join(note for note in notes if "is slower" in note),
             stage=found.stage,
             bytes_before=Path(source).stat().st_size,
             bytes_after=Path(target_path).stat().st_size,
@@ -264,14 +267,15 @@ class _Trial:
         stored, half = np.flatnonzero(choice.stored | choice.half).tolist(), np.flatnonzero(choice.half).tolist()
         places = np.flatnonzero(self.counted)
         converted = self.folder / "half.onnx"
-        ir.save(self.converted(self.stage(choice)), converted)
+        ir.save(self.converted(self.stage(choice))[0], converted)
         here = _noises(Session(converted, self.target), self.references, places, {})
         return np.maximum(self.noises(stored, half, places), here)
 
-    def converted(self, stage: ConvertPrecision) -> Graph:
+    def converted(self, stage: ConvertPrecision) -> tuple[Graph, Sequence[str]]:
+        """The model, and what the pass has to say of it."""
         graph = ir.load(self.optimized)
-        passes.run(graph, (stage,))
-        return graph
+        (record,) = passes.run(graph, (stage,))
+        return graph, record.notes
 
     def noises(self, stored: Sequence[int], half: Sequence[int], places: Places) -> Doubles:
         return _noises(self.session, self.references, places, self.switches.feeds(stored, half))

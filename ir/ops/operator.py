@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from planish.ir.dim import Dim, Expr, fresh_symbol
 from planish.ir.errors import GraphError
 from planish.ir.graph import Node
+from planish.ir.ops.channels.tracker import Channels
 from planish.ir.types import Array, Type
 
 Infer = Callable[[Node], Sequence[Type | None]]
@@ -24,6 +25,7 @@ class Operator:
     elements: what the first result holds, as dims, when it is a small integer tensor (shape arithmetic).
     fold: the results on constant operands; None declines. `exact` says that ONNX Runtime gives the same bits.
     pure: whether equal operands give equal results and nothing else happens, where that depends on the node.
+    channels: how those of the operands hang together with those of the results; None where nothing is known.
     kept: whether runtimes look for it beside its readers (a quantized weight), so that no pass should fold it away.
     """
 
@@ -33,6 +35,7 @@ class Operator:
     exact: bool = False
     pure: Pure | None = None
     kept: bool = False
+    channels: Channels | None = None
 
 
 def unknown_dim(node: Node) -> Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from planish.ir.graph import Node
 from planish.ir.ops import (
@@ -21,9 +22,10 @@ from planish.ir.ops import (
     shape,
     signal,
 )
+from planish.ir.ops.channels.table import CHANNELS
 from planish.ir.ops.operator import Operator
 
-OPERATORS: Mapping[str, Operator] = {
+_FAMILIES: Mapping[str, Operator] = {
     **attention.OPERATORS,
     **contrib.OPERATORS,
     **control.OPERATORS,
@@ -39,6 +41,10 @@ OPERATORS: Mapping[str, Operator] = {
     **signal.OPERATORS,
 }
 _PLAIN = Operator()
+OPERATORS: Mapping[str, Operator] = {
+    **_FAMILIES,
+    **{name: replace(_FAMILIES.get(name, _PLAIN), channels=channels) for name, channels in CHANNELS.items()},
+}
 
 
 def lookup(op: str) -> Operator:

@@ -96,6 +96,7 @@ def _dict(result: PrecisionResult) -> Mapping[str, object]:
         "half_weight_bytes": result.half_weight_bytes,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
+        "slower": result.slower,
         "keep": result.stage.keep,
         "store": result.stage.store,
     }
@@ -117,6 +118,8 @@ def _text(result: PrecisionResult) -> str:
         f"for the sake of accuracy {kept} nodes stay float32, {stored} more read stored weights and compute in float32",
         f"{result.target}: {size(result.bytes_before)} -> {size(result.bytes_after)}",
     ]
+    if result.slower:
+        lines.append(result.slower)
     if result.left_out:
         lines.append(
             f"{result.left_out} runs were left out: there float32 itself, worked out in another order, differs as much"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from planish.runtime.channel_groups import ChannelGroups, channel_groups, groups_text
 from planish.runtime.cli.options import add_json, print_json, shape
 from planish.runtime.cli.sources import locate
 from planish.runtime.inspect import inspect
@@ -21,14 +22,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT=D,D,...",
         help="shape of an input, to have multiply-accumulates as numbers",
     )
+    parser.add_argument(
+        "--groups",
+        action="store_true",
+        help="show instead which channels would vanish together (prune-channels), and what keeps the others",
+    )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     with ProgressBar() as progress:
-        found = inspect(locate(arguments.model, progress).path, dict(arguments.shape))
+        path = locate(arguments.model, progress).path
+        found = channel_groups(path) if arguments.groups else inspect(path, dict(arguments.shape))
     if arguments.json:
         print_json(found.as_dict())
     else:
-        print(inspect_text(found))
+        print(groups_text(found) if isinstance(found, ChannelGroups) else inspect_text(found))
     return 0

@@ -33,7 +33,7 @@ _METHODS: tuple[tuple[Method, float], ...] = (
     ("percentile", 99.95),
     ("mse", 100.0),
 )
-_ROUNDING = 16
+_ROUNDING = 32
 """Samples that tell what weights are multiplied with."""
 
 

@@ -129,7 +129,7 @@ def test_the_report_goes_to_strict_json(against_heavy: LatencyReport) -> None:
 def test_a_model_against_itself_differs_by_no_more_than_noise(heavy: Path) -> None:
     seen: list[float] = []
     report = benchmark(heavy, heavy, feeds(), target=ONE_THREAD, budget_seconds=4, progress=seen.append)
-    assert 0.8 < report.ratio < 1.25
+    assert report.low <= report.ratio <= report.high
     assert report.low < 1.1
     assert report.high > 0.9
     if report.verdict in {"faster", "slower"}:  # a bystander that slowed one process all along can do that

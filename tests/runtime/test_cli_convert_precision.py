@@ -34,6 +34,7 @@ def test_made_up_inputs(folder: Path, capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert "(asked for 50)" in out
     assert "100.0 % of the weights' bytes" in out
+    assert "no float16 kernel for" in out
     assert (folder / "out.onnx").exists()
 
 

@@ -163,3 +163,18 @@ def test_an_image_smaller_than_the_kernel_has_no_windows() -> None:
     observer = GramObserver(Rows(window=Window((3,), (1,), (1,), (0, 0), 1, "NOTSET")))
     observer.observe(np.ones((1, 1, 2), np.float32))
     assert observer.gram() is None
+
+
+def test_of_a_large_image_windows_of_every_phase_are_taken() -> None:
+    """Channels are 1 on one phase each of what was upsampled by 2, and by 4."""
+    rows, columns = np.mgrid[:300, :401]
+    phases = [(rows % 2 == y) & (columns % 2 == x) for y in range(2) for x in range(2)]
+    phases += [(rows % 4 == y) & (columns % 4 == x) for y in range(4) for x in range(4)]
+    x = np.stack(phases)[None].astype(np.float32)
+    _, node = convolution(x.shape, np.ones((1, len(phases), 1, 1), np.float32), {})
+    window = Window.of(node)
+    assert window is not None
+    found = gram_of(Rows(window=window), x)
+    assert 1000 < found.count <= 2048
+    np.testing.assert_allclose(found.mean[0], [1 / 4] * 4 + [1 / 16] * 16, rtol=0.2)
+    np.testing.assert_allclose(found.matrix[0].diagonal() / found.count, found.mean[0])

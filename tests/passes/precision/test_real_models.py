@@ -63,5 +63,5 @@ def test_what_costs_too_much_is_found(name: str, tmp_path: Path) -> None:
     result = convert_precision(path, tmp_path / "half.onnx", inputs=Inputs(known, {}, ZOO[name].ranges))
     assert result.found >= 50
     assert result.on_provider >= 49
-    assert result.share > 0.5
+    assert result.share > 0.35
     assert not result.left_out

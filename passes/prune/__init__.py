@@ -1,0 +1,1 @@
+"""Structured pruning: channels that vanish from every tensor that holds them."""

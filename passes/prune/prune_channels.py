@@ -1,0 +1,111 @@
+"""Channels that matter least vanish from every tensor that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+import numpy as np
+
+from planish.ir import Graph, Node
+from planish.ir.ops.channels.atoms import Flags
+from planish.passes.errors import PipelineError
+from planish.passes.manager import Pass
+from planish.passes.prune.carried import add_to_biases, carried
+from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.importance import Importance, Normalization, Reduction, score
+from planish.passes.prune.preparation import prepare, restore
+from planish.passes.prune.removal import Removal
+from planish.passes.prune.selection import Scope, Scores, select
+from planish.passes.prune.slicing import slice_channels
+from planish.passes.prune.walk import readers
+from planish.passes.replacing import merge_origins
+from planish.passes.run import Run
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """Remove the units that matter least: filters, hidden units, elements of heads, with all that hangs on them.
+
+    What is left computes what the model would without the weights of these units, within rounding: what their biases
+    add to other layers moves into the biases of these where it is the same everywhere (merge-bias), and units of which
+    it is not go as if they held 0. Its accuracy is another matter: evaluate it. Units over which a mean, a variance or
+    a softmax is taken stay, unless `inexact` lets them go.
+    Contract: APPROXIMATE, without a bound.
+
+    ratio: the part of the units that goes, of each group (scope=local) or of all units (scope=global), where one
+    threshold on what they matter decides; each group keeps one at least. importance: what a unit matters by; l1 and
+    l2 norms, bn-scale, geometric-median, random. reduction: how the weights of one unit count together.
+    normalization: what makes groups comparable. round_to: as many channels go as leave a multiple of it, none where
+    that cannot be. keep: groups with a node or value whose name fits one of these globs, separated by |, stay. seed:
+    of random.
+    """
+
+    name: ClassVar[str] = "prune-channels"
+    lossy: ClassVar[bool] = True
+
+    ratio: float = 0.5
+    importance: Importance = "l2"
+    scope: Scope = "local"
+    round_to: int = 1
+    keep: str = ""
+    inexact: bool = False
+    merge_bias: bool = True
+    reduction: Reduction = "mean"
+    normalization: Normalization = "mean"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise PipelineError(f"prune-channels takes ratio from 0 to 1, not {self.ratio}")
+        if self.round_to < 1:
+            raise PipelineError(f"prune-channels takes round-to of at least 1, not {self.round_to}")
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        """Once for all: a second turn in one run would take the same part of what is left."""
+        if start is not None or run.exhausted or not run.allows("APPROXIMATE") or not self.ratio:
+            return
+        copies = prepare(graph, run)
+        self.prune(graph, run)
+        restore(copies)
+
+    def prune(self, graph: Graph, run: Run) -> None:
+        found = dependencies(graph, inexact=self.inexact)
+        for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
+            run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")
+        groups = [group for group in found.groups if not self.keeps(group)]
+        chosen = select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
+        removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
+        if removal.is_empty:
+            return
+        additions = carried(graph, removal).additions if self.merge_bias else ()
+        slice_channels(graph, removal, run)
+        add_to_biases(additions)
+
+    def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
+        """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""
+        if not gone.any() or run.exhausted:
+            return np.zeros_like(gone)
+        nodes = dict.fromkeys(node for member in group.constants for node in readers(member.value))
+        run.record("remove-units", merge_origins(nodes), group.name)
+        for reason in group.rough:
+            run.note(f"{reason.node}: {reason.text}; without {gone.sum()} units it gives something else")
+        return gone
+
+    def scores(self, groups: Sequence[Group]) -> list[Scores]:
+        return [
+            score(group, self.importance, reduction=self.reduction, normalization=self.normalization, seed=self.seed)
+            for group in groups
+        ]
+
+    def keeps(self, group: Group) -> bool:
+        """Whether a name of the group is one of those that stay."""
+        patterns = [pattern for pattern in self.keep.split("|") if pattern]
+        if not patterns:
+            return False
+        names = {member.value.name for member in group.members}
+        names |= {node.label for member in group.members for node in readers(member.value)}
+        names |= {member.value.producer.label for member in group.members if member.value.producer is not None}
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

@@ -1,0 +1,56 @@
+"""Which units go: the least important, as many as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planish.ir.ops.channels.atoms import Flags
+from planish.passes.prune.dependency import Group
+
+Scores = NDArray[np.float64]
+Scope = Literal["local", "global"]
+
+
+def select(
+    groups: Sequence[Group], scores: Sequence[Scores], ratio: float, *, scope: Scope = "local", round_to: int = 1
+) -> list[Flags]:
+    """For each group, which units go: those of the lowest scores, as many of each block; at least one of each stays.
+
+    local: the ratio is that of every group. global: of all units; a group gives what lies below one threshold, and an
+    infinite score is never given. As many go as leave a multiple of `round_to` channels, none where that cannot be.
+    """
+    if scope == "local":
+        wanted = [int(ratio * group.size / group.block_count + 0.5) for group in groups]
+    else:
+        finite = [score[np.isfinite(score)] for score in scores]
+        everything = np.sort(np.concatenate([*finite, np.zeros(0)]))
+        count = int(ratio * len(everything))
+        threshold = everything[count - 1] if count else -np.inf
+        wanted = [
+            int((score <= threshold).sum()) // group.block_count for group, score in zip(groups, scores, strict=True)
+        ]
+    return [_lowest(group, score, count, round_to) for group, score, count in zip(groups, scores, wanted, strict=True)]
+
+
+def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
+    """So many units of each block, fewer where what stays would not be round."""
+    least = np.bincount(group.blocks, minlength=group.block_count).min()
+    judged = np.bincount(group.blocks[np.isfinite(scores)], minlength=group.block_count).min()
+    width = _width(group)
+    most = min(least - 1, judged, count)
+    fitting = [n for n in range(most + 1) if (group.size - n * group.block_count) * width % round_to == 0]
+    gone = np.zeros(group.size, np.bool_)
+    for block in range(group.block_count):
+        units = np.flatnonzero(group.blocks == block)
+        gone[units[np.argsort(scores[units], kind="stable")][: max(fitting, default=0)]] = True
+    return gone
+
+
+def _width(group: Group) -> int:
+    """How many indices of an axis a unit takes, at least."""
+    counts = [int((member.units == 0).sum()) for member in group.members if member.units.ndim == 1]
+    return max(min(counts, default=1), 1)
