@@ -83,7 +83,7 @@ def reconstruct(
 
     Each Conv, Gemm and MatMul in turn, in the order of the graph, for what those before it give by then; a product that
     is added to a skip makes up for what that lost, too. The least squares are those of He, Zhang and Sun 2017 (arXiv
-    1707.06168), with the ridge that does best on every fourth sample, which is held out; where none lowers the error
+    1707.06168), with the ridge that does best on every third sample, which is held out; where none lowers the error
     there, the weights stay. Sums are float64; of the tensors, those of one sample are held at a time.
 
     Args:

@@ -16,12 +16,10 @@ from planish.runtime.model_run import Face, ModelRun
 from planish.runtime.patches import Rows
 from planish.runtime.providers import Array, Target
 from planish.runtime.pruning.fitting import Doubles, Moments
+from planish.runtime.pruning.held_out import is_held_out
 from planish.runtime.samples import Feeds, Parts
 from planish.runtime.session import Result, Session
 from planish.runtime.task import Outputs
-
-HELD_OUT = 4
-"""Every so many samples are held out of the fit; of two samples, the second."""
 
 
 class Layer(NamedTuple):
@@ -83,7 +81,7 @@ def look(original: Watched, pruned: Watched, layers: Sequence[Layer], samples: P
     number = 0
     for part in samples.parts:
         for item in part:
-            where, held_out = samples.runner.where(item), number % HELD_OUT == 1
+            where, held_out = samples.runner.where(item), is_held_out(number)
 
             def work(feeds: Feeds, where: str = where, held_out: bool = held_out) -> Outputs:
                 face.check(feeds, where)

@@ -1,0 +1,222 @@
+"""The whole walk: bring into form, prune, reconstruct, optimize, judge, and the most that holds the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from planish import ir, passes
+from planish.ir import Graph
+from planish.ir.emit_file import check_target
+from planish.passes.kernels import kernels_for
+from planish.passes.prune.prune_channels import PruneChannels
+from planish.runtime.benchmark import MIN_FEEDS, benchmark
+from planish.runtime.compile import optimize
+from planish.runtime.evaluate import evaluate
+from planish.runtime.fidelity import References, record
+from planish.runtime.inspect import inspect
+from planish.runtime.latency import LatencyReport
+from planish.runtime.model_run import Face
+from planish.runtime.progress import Progress
+from planish.runtime.providers import Target
+from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
+from planish.runtime.pruning.held_out import HeldOut, held_out
+from planish.runtime.reconstruct import LayerReport, Samples, reconstruct
+from planish.runtime.samples import Parts, parts_of
+from planish.runtime.task import Task
+
+_RUNS = 24
+"""On which the cosine of outputs is told."""
+_TRIALS = 5
+"""The ratio is found to a part of 2^-5."""
+_MACS_STEPS = 10
+_MOST = 0.98
+"""The greatest ratio that is tried."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    path: Path
+    candidate: PruneCandidate
+
+
+@dataclass(frozen=True)
+class Search:
+    source: Path
+    result: Path
+    samples: Samples
+    pruning: PruneChannels
+    target: Target
+    folder: Path
+    max_drop: float
+    reconstructing: bool
+    limit: int | None
+    progress: Progress
+    tried: list[Trial] = field(default_factory=list[Trial])
+
+    def run(self, ratio: float | None, macs: float | None, seconds: float) -> PruneResult:
+        """ratio, macs: what to prune to; None and None for the most that holds the budget."""
+        check_target(ir.load(self.source), self.result)
+        self.progress("optimizing", 0.0)
+        optimize(self.source, self.optimized, target=self.target)
+        self._bring_into_form()
+        if macs is not None:
+            ratio = self._ratio_for(macs)
+            if ratio is None:
+                return self._refused(f"no ratio brings its multiply-accumulates to {macs:g} of what they are")
+        found = self._most() if ratio is None else self._trial(ratio)
+        if found is None or found.candidate.drop > self.max_drop:
+            return self._refused(f"nothing of it can be pruned within the budget{self._nearest()}")
+        self.progress("measuring", 0.9)
+        feeds = self.references.alike(MIN_FEEDS)
+        if not found.candidate.ratio or found.candidate.parameters >= self._floats[1].parameters:
+            return self._refused("it has no channels that can go")
+
+        def latency(a: Path) -> LatencyReport:
+            return benchmark(a, found.path, feeds, target=self.target, budget_seconds=seconds)
+
+        against = latency(self.optimized)
+        chosen = replace(found.candidate, latency=latency(self.source))
+        if against.high < 1:
+            return self._refused(f"it is slower than the optimized model: {against.ratio:.3f} times as fast")
+        return self._done(found.path, "", [*self._others(found), chosen])
+
+    @property
+    def optimized(self) -> Path:
+        return self.folder / "optimized.onnx"
+
+    @property
+    def form(self) -> Path:
+        """What is pruned: the model with what weights say of channels in one place."""
+        return self.folder / "form.onnx"
+
+    def _bring_into_form(self) -> None:
+        """bn-scale needs normalizations as they are; for other criteria they are folded into the weights first."""
+        graph = ir.load(self.source)
+        form = "simplify" if self.pruning.importance == "bn-scale" else "simplify,fuse"
+        passes.run(graph, form, kernels=kernels_for(self.target.provider, self.target.domains))
+        ir.save(graph, self.form)
+
+    # What is tried
+
+    def _most(self) -> Trial | None:
+        """By bisection, as if more pruning never did better."""
+        low, high, best = 0.0, 1.0, None
+        for turn in range(_TRIALS):
+            middle = (low + high) / 2
+            self.progress(f"pruning {middle:.0%}", 0.1 + 0.8 * turn / _TRIALS)
+            trial = self._trial(middle)
+            if trial.candidate.drop <= self.max_drop:
+                low, best = middle, trial
+            else:
+                high = middle
+        return best
+
+    def _trial(self, ratio: float) -> Trial:
+        name = f"pruned-{ratio:.3g}"
+        path, pruned = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
+        ir.save(self._pruned(ratio), pruned)
+        layers: tuple[LayerReport, ...] = ()
+        if self.reconstructing:
+            found = reconstruct(
+                self.form, pruned, self.samples, target=self.target, limit=self.limit, progress=self.progress
+            )
+            layers = found.layers
+            ir.save(found.graph, pruned)
+        optimize(pruned, path, target=self.target)
+        trial = Trial(path, self._candidate(name, path, ratio, layers))
+        self.tried.append(trial)
+        return trial
+
+    def _pruned(self, ratio: float) -> Graph:
+        graph = ir.load(self.form)
+        kernels = kernels_for(self.target.provider, self.target.domains)
+        passes.run(graph, (replace(self.pruning, ratio=ratio),), kernels=kernels)
+        return graph
+
+    def _ratio_for(self, macs: float) -> float | None:
+        """The least ratio that leaves no more than that part of the multiply-accumulates."""
+        base = self._floats[1].macs
+        if base is None:
+            return None
+        path = self.folder / "counted.onnx"
+
+        def fits(ratio: float) -> bool:
+            ir.save(self._pruned(ratio), path)
+            found = self._macs(path)
+            return found is not None and found <= macs * base
+
+        if not fits(_MOST):
+            return None
+        low, high = 0.0, _MOST
+        for _ in range(_MACS_STEPS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        return high
+
+    # What it is worth
+
+    @property
+    def _parts(self) -> Parts[object]:
+        return held_out(parts_of(self.samples, self.limit))
+
+    @cached_property
+    def references(self) -> References:
+        return record(self.source, self._parts, self.target, _RUNS)
+
+    @cached_property
+    def _judged(self) -> HeldOut | None:
+        return HeldOut(self.samples, parts_of(self.samples, self.limit)) if isinstance(self.samples, Task) else None
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return Face.of(self.source, self.target).shapes(self._parts)
+
+    @cached_property
+    def _floats(self) -> tuple[PruneCandidate, PruneCandidate]:
+        return (self._candidate("as it came", self.source, 0.0), self._candidate("optimized", self.optimized, 0.0))
+
+    @cached_property
+    def _base(self) -> float:
+        return self._value(self.source)
+
+    def _value(self, path: Path) -> float:
+        if self._judged is None:
+            return self.references.fidelity(path, self.target).cosine
+        return evaluate(path, self._judged, target=self.target, split="calibration").value
+
+    def _macs(self, path: Path) -> int | None:
+        found = inspect(path, self._shapes).total_macs
+        return found if isinstance(found, int) else None
+
+    def _candidate(self, name: str, path: Path, ratio: float, layers: tuple[LayerReport, ...] = ()) -> PruneCandidate:
+        value = self._value(path)
+        rises = self._judged is None or self._judged.metrics[0].higher_is_better
+        drop = self._base - value if rises else value - self._base
+        seen = inspect(path)
+        return PruneCandidate(name, ratio, seen.parameters, self._macs(path), seen.bytes, value, drop, layers)
+
+    # What comes of it
+
+    def _nearest(self) -> str:
+        """What the best of those that missed it lost."""
+        best = min((trial.candidate for trial in self.tried), key=lambda each: each.drop, default=None)
+        return "" if best is None else f": {best.name} loses {best.drop:.4f}"
+
+    def _others(self, found: Trial | None) -> list[PruneCandidate]:
+        others = [trial.candidate for trial in self.tried if trial is not found]
+        return sorted(others, key=lambda each: each.ratio)
+
+    def _refused(self, reason: str) -> PruneResult:
+        return self._done(self.optimized, reason, self._others(None))
+
+    def _done(self, model: Path, reason: str, tried: Sequence[PruneCandidate]) -> PruneResult:
+        ir.save(ir.load(model), self.result)
+        self.progress("done", 1.0)
+        metric = "cosine" if self._judged is None else self._judged.metrics[0].name
+        judged = len(self.references.feeds) if self._judged is None else len(self._judged.places)
+        return PruneResult(
+            self.source, self.result, not reason, reason, metric, judged, self.max_drop, (*self._floats, *tried)
+        )
