@@ -171,7 +171,10 @@ class _Turns:
         layers = [pair.layer for pair in chosen]
         names = list(dict.fromkeys(layer.original for layer in layers))
         ours = list(dict.fromkeys(name for layer in layers for name in (layer.x, layer.wanted)))
-        wanted = Watched(ir.load(self.original), names, self.folder / "wanted.onnx", self.target, outputs=True)
+        wanted = Watched(
+            ir.load(self.original), names, self.folder / "wanted.onnx", self.target,
+            outputs=isinstance(self.samples, Task),
+        )  # fmt: skip
         given = Watched(ir.load(pruned), ours, self.folder / "given.onnx", self.target, outputs=False)
         face = Face.of(self.original, self.target)
         return look(wanted, given, layers, parts_of(self.samples, self.limit), face)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
+_MOST = np.finfo(np.float64).max
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
 """Parts of the mean of the diagonal of X^T X that are tried as its ridge."""
 
@@ -35,6 +36,7 @@ class Moments:
         """Squares of the wanted outputs less their means, summed."""
         self._sums: tuple[Doubles, ...] = ()
 
+    @np.errstate(over="ignore", invalid="ignore")
     def add(self, x: Doubles, lacking: Doubles, wanted: Doubles) -> None:
         finite = np.isfinite(x).all(axis=(0, 2)) & np.isfinite(lacking).all(axis=(0, 2))
         if not finite.all():
@@ -49,6 +51,7 @@ class Moments:
         total, squares = self._sums[5], self._sums[6]
         self.power = float(np.maximum(squares - np.square(total) / max(self.count, 1), 0).sum())
 
+    @np.errstate(over="ignore", invalid="ignore")
     def error(self, change: Change | None = None) -> float:
         """Squares of what the outputs still lack after a change, summed, over the power of what is wanted."""
         if not self.count:
@@ -60,8 +63,10 @@ class Moments:
             through = np.einsum("gk,gko->go", x, w)
             left = rr - 2 * (np.einsum("gko,gko->go", w, xr) + b * r) + np.einsum("gko,gko->go", w, xx @ w)
             left = left + 2 * b * through + self.count * b * b
-        return float(np.maximum(left, 0).sum()) / max(self.power, np.finfo(np.float64).tiny)
+        found = np.maximum(left, 0).sum() / max(self.power, np.finfo(np.float64).tiny)
+        return float(np.nan_to_num(found, nan=_MOST, posinf=_MOST))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def fit(self, ridge: float, *, with_bias: bool) -> Change | None:
         """The change that leaves least, with a ridge of that part; None where it cannot be told."""
         if not self.count:

@@ -40,6 +40,8 @@ _MOST = 0.98
 class Trial:
     path: Path
     candidate: PruneCandidate
+    extents: tuple[tuple[int, ...], ...] = ()
+    """Of the weights, before optimization."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,10 @@ class Search:
             if ratio is None:
                 return self._refused(f"no ratio brings its multiply-accumulates to {macs:g} of what they are")
         found = self._most() if ratio is None else self._trial(ratio)
-        if found is None or found.candidate.drop > self.max_drop:
-            return self._refused(f"nothing of it can be pruned within the budget{self._nearest()}")
+        if found is None or found.path == self.optimized or found.candidate.drop > self.max_drop:
+            return self._refused(self._obstacle())
         self.progress("measuring", 0.9)
         feeds = self.references.alike(MIN_FEEDS)
-        if not found.candidate.ratio or found.candidate.parameters >= self._floats[1].parameters:
-            return self._refused("it has no channels that can go")
 
         def latency(a: Path) -> LatencyReport:
             return benchmark(a, found.path, feeds, target=self.target, budget_seconds=seconds)
@@ -115,9 +115,17 @@ class Search:
         return best
 
     def _trial(self, ratio: float) -> Trial:
+        """The optimized model where nothing goes; the same trial again where as much goes as once before."""
+        graph = self._pruned(ratio)
+        extents = _extents(graph)
+        if extents == _extents(ir.load(self.form)):
+            return Trial(self.optimized, self._floats[1])
+        known = next((trial for trial in self.tried if trial.extents == extents), None)
+        if known is not None:
+            return known
         name = f"pruned-{ratio:.3g}"
         path, pruned = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
-        ir.save(self._pruned(ratio), pruned)
+        ir.save(graph, pruned)
         layers: tuple[LayerReport, ...] = ()
         if self.reconstructing:
             found = reconstruct(
@@ -126,7 +134,7 @@ class Search:
             layers = found.layers
             ir.save(found.graph, pruned)
         optimize(pruned, path, target=self.target)
-        trial = Trial(path, self._candidate(name, path, ratio, layers))
+        trial = Trial(path, self._candidate(name, path, ratio, layers), extents)
         self.tried.append(trial)
         return trial
 
@@ -200,10 +208,12 @@ class Search:
 
     # What comes of it
 
-    def _nearest(self) -> str:
-        """What the best of those that missed it lost."""
+    def _obstacle(self) -> str:
+        """Why nothing was found; and what the best of those that missed the budget lost."""
         best = min((trial.candidate for trial in self.tried), key=lambda each: each.drop, default=None)
-        return "" if best is None else f": {best.name} loses {best.drop:.4f}"
+        if best is None:
+            return "none of its channels can go; `planish inspect --groups` says what keeps them, and round-to may"
+        return f"nothing of it can be pruned within the budget: {best.name} loses {best.drop:.4f}"
 
     def _others(self, found: Trial | None) -> list[PruneCandidate]:
         others = [trial.candidate for trial in self.tried if trial is not found]
@@ -220,3 +230,9 @@ class Search:
         return PruneResult(
             self.source, self.result, not reason, reason, metric, judged, self.max_drop, (*self._floats, *tried)
         )
+
+
+def _extents(graph: Graph) -> tuple[tuple[int, ...], ...]:
+    """Of all constants that nodes read, in the order of the nodes."""
+    operands = [operand for node in graph.walk() for operand in node.operands if operand is not None]
+    return tuple([operand.constant.shape for operand in operands if operand.constant is not None])

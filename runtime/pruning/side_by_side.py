@@ -107,7 +107,8 @@ def _add(layer: Layer, moments: Moments, originals: Mapping[str, Array], pruned:
     if not wanted.size:
         return
     wanted = _outputs(wanted, layer)
-    lacking = wanted - _outputs(given, layer)
+    with np.errstate(invalid="ignore"):  # infinities, which are left out
+        lacking = wanted - _outputs(given, layer)
     begin = 0
     for rows in layer.rows.of(pruned[layer.x]):
         end = begin + rows.shape[1]
