@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from planish import ir, passes
+from planish import ir
 from planish.ir import Graph
 from planish.ir.emit_file import check_target
-from planish.passes.kernels import kernels_for
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.compile import optimize
@@ -22,6 +21,7 @@ from planish.runtime.model_run import Face
 from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
+from planish.runtime.pruning.forms import Shapes, in_form, macs, pruned, ratio_for
 from planish.runtime.pruning.held_out import HeldOut, held_out
 from planish.runtime.reconstruct import LayerReport, Samples, reconstruct
 from planish.runtime.samples import Parts, parts_of
@@ -31,9 +31,6 @@ _RUNS = 24
 """On which the cosine of outputs is told."""
 _TRIALS = 5
 """The ratio is found to a part of 2^-5."""
-_MACS_STEPS = 10
-_MOST = 0.98
-"""The greatest ratio that is tried."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +55,16 @@ class Search:
     progress: Progress
     tried: list[Trial] = field(default_factory=list[Trial])
 
-    def run(self, ratio: float | None, macs: float | None, seconds: float) -> PruneResult:
-        """ratio, macs: what to prune to; None and None for the most that holds the budget."""
+    def run(self, ratio: float | None, part: float | None, seconds: float) -> PruneResult:
+        """ratio, part of the multiply-accumulates: what to prune to; without either the most that holds the budget."""
         check_target(ir.load(self.source), self.result)
         self.progress("optimizing", 0.0)
         optimize(self.source, self.optimized, target=self.target)
-        self._bring_into_form()
-        if macs is not None:
-            ratio = self._ratio_for(macs)
+        ir.save(in_form(self.source, self.pruning.importance, self.target), self.form)
+        if part is not None:
+            ratio = ratio_for(part, self.form, self.pruning, self._shapes)
             if ratio is None:
-                return self._refused(f"no ratio brings its multiply-accumulates to {macs:g} of what they are")
+                return self._refused(f"no ratio brings its multiply-accumulates to {part:g} of what they are")
         found = self._most() if ratio is None else self._trial(ratio)
         if found is None or found.path == self.optimized or found.candidate.drop > self.max_drop:
             return self._refused(self._obstacle())
@@ -89,15 +86,8 @@ class Search:
 
     @property
     def form(self) -> Path:
-        """What is pruned: the model with what weights say of channels in one place."""
+        """What is pruned."""
         return self.folder / "form.onnx"
-
-    def _bring_into_form(self) -> None:
-        """bn-scale needs normalizations as they are; for other criteria they are folded into the weights first."""
-        graph = ir.load(self.source)
-        form = "simplify" if self.pruning.importance == "bn-scale" else "simplify,fuse"
-        passes.run(graph, form, kernels=kernels_for(self.target.provider, self.target.domains))
-        ir.save(graph, self.form)
 
     # What is tried
 
@@ -116,7 +106,7 @@ class Search:
 
     def _trial(self, ratio: float) -> Trial:
         """The optimized model where nothing goes; the same trial again where as much goes as once before."""
-        graph = self._pruned(ratio)
+        graph = pruned(self.form, self.pruning, ratio)
         extents = _extents(graph)
         if extents == _extents(ir.load(self.form)):
             return Trial(self.optimized, self._floats[1])
@@ -124,45 +114,19 @@ class Search:
         if known is not None:
             return known
         name = f"pruned-{ratio:.3g}"
-        path, pruned = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
-        ir.save(graph, pruned)
+        path, raw = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
+        ir.save(graph, raw)
         layers: tuple[LayerReport, ...] = ()
         if self.reconstructing:
             found = reconstruct(
-                self.form, pruned, self.samples, target=self.target, limit=self.limit, progress=self.progress
+                self.form, raw, self.samples, target=self.target, limit=self.limit, progress=self.progress
             )
             layers = found.layers
-            ir.save(found.graph, pruned)
-        optimize(pruned, path, target=self.target)
+            ir.save(found.graph, raw)
+        optimize(raw, path, target=self.target)
         trial = Trial(path, self._candidate(name, path, ratio, layers), extents)
         self.tried.append(trial)
         return trial
-
-    def _pruned(self, ratio: float) -> Graph:
-        graph = ir.load(self.form)
-        kernels = kernels_for(self.target.provider, self.target.domains)
-        passes.run(graph, (replace(self.pruning, ratio=ratio),), kernels=kernels)
-        return graph
-
-    def _ratio_for(self, macs: float) -> float | None:
-        """The least ratio that leaves no more than that part of the multiply-accumulates."""
-        base = self._floats[1].macs
-        if base is None:
-            return None
-        path = self.folder / "counted.onnx"
-
-        def fits(ratio: float) -> bool:
-            ir.save(self._pruned(ratio), path)
-            found = self._macs(path)
-            return found is not None and found <= macs * base
-
-        if not fits(_MOST):
-            return None
-        low, high = 0.0, _MOST
-        for _ in range(_MACS_STEPS):
-            middle = (low + high) / 2
-            low, high = (low, middle) if fits(middle) else (middle, high)
-        return high
 
     # What it is worth
 
@@ -179,7 +143,7 @@ class Search:
         return HeldOut(self.samples, parts_of(self.samples, self.limit)) if isinstance(self.samples, Task) else None
 
     @cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def _shapes(self) -> Shapes:
         return Face.of(self.source, self.target).shapes(self._parts)
 
     @cached_property
@@ -195,16 +159,12 @@ class Search:
             return self.references.fidelity(path, self.target).cosine
         return evaluate(path, self._judged, target=self.target, split="calibration").value
 
-    def _macs(self, path: Path) -> int | None:
-        found = inspect(path, self._shapes).total_macs
-        return found if isinstance(found, int) else None
-
     def _candidate(self, name: str, path: Path, ratio: float, layers: tuple[LayerReport, ...] = ()) -> PruneCandidate:
         value = self._value(path)
         rises = self._judged is None or self._judged.metrics[0].higher_is_better
         drop = self._base - value if rises else value - self._base
         seen = inspect(path)
-        return PruneCandidate(name, ratio, seen.parameters, self._macs(path), seen.bytes, value, drop, layers)
+        return PruneCandidate(name, ratio, seen.parameters, macs(path, self._shapes), seen.bytes, value, drop, layers)
 
     # What comes of it
 
