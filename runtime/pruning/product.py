@@ -10,8 +10,10 @@ import numpy as np
 
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import constant
+from planish.ir.tensor import ArrayTensor
 from planish.passes.prune.carried import Addition, Place, add_to_biases
 from planish.passes.quantize.gram import Window, gram_key
+from planish.passes.replacing import erase_dead
 from planish.runtime.cut import outer_reads
 from planish.runtime.patches import Rows
 from planish.runtime.pruning.fitting import Change, Doubles
@@ -56,9 +58,14 @@ class Product:
             return
         array = tensor.array()
         new = (array.astype(np.float64) + _as_weight(self.node, change.weight, array.shape)).astype(array.dtype)
-        graph.set_operand(self.node, 1, constant(new, self.weight.name))
-        if self.weight.graph is not None and not self.weight.is_used:
-            self.weight.graph.erase(self.weight)
+        home = self.weight.graph
+        if home is not None and self.weight in home.initializers:
+            graph.set_operand(self.node, 1, home.add_initializer(self.weight.name, ArrayTensor(new)))
+            home.erase(self.weight)
+        else:
+            graph.set_operand(self.node, 1, constant(new, self.weight.name))
+            if self.weight.producer is not None:
+                erase_dead(self.weight.producer)
         if self.bias is not None:
             add_to_biases([Addition(self.bias, change.bias.reshape(-1))])
 
