@@ -166,6 +166,29 @@ def test_residual_and_depthwise_blocks(tmp_path: Path) -> None:
         assert layer.after < layer.before or layer.verdict == "same"
 
 
+def test_a_branch_makes_up_for_what_the_skip_lost(tmp_path: Path) -> None:
+    """The weight of the skip is shared, so it stays; the sum is exact all the same."""
+    b = ir.Builder("net", opset=17)
+    x = b.input("x", DType.FLOAT, ("n", 8))
+    w0 = normal(8, 8, seed=3)
+    w0[:, 5:] = 0.05 * w0[:, :5] @ normal(5, 3, seed=4)
+    hidden = b.node("MatMul", (x, b.initializer("w0", w0)), result="h")
+    shared = b.initializer("ws", normal(8, 6, seed=5))
+    skip = b.node("MatMul", (hidden, shared), result="skip")
+    inner = b.node("MatMul", (hidden, b.initializer("w1", normal(8, 8, seed=6))), result="inner")
+    outer = b.node("MatMul", (inner, b.initializer("w2", normal(8, 6, seed=7))), result="outer")
+    b.output("y", b.node("Add", (skip, outer), result="y"))
+    b.output("z", b.node("Relu", (b.node("MatMul", (hidden, shared), result="other"),), result="z"))
+    path = tmp_path / "net.onnx"
+    ir.save(b.graph(), path)
+    small = pruned(path)
+    found = reconstruct(path, small, [{"x": normal(16, 8, seed=place)} for place in range(12)])
+    assert verdicts(found) | {"skip": "left", "other": "left"} == verdicts(found)
+    given = [{"x": normal(16, 8, seed=99)}]
+    assert noise(path, small, given) > 1e-6
+    assert noise(path, found.graph, given) < 1e-9
+
+
 def test_the_result_is_the_same_each_time_and_written(tmp_path: Path) -> None:
     path = deep(tmp_path)
     small = pruned(path)
