@@ -29,6 +29,8 @@ from planish.runtime.task import Task
 
 _RUNS = 24
 """On which the cosine of outputs is told."""
+_BLOCK = 16
+"""Channels that ONNX Runtime's convolutions take at once, at most."""
 _TRIALS = 5
 """The ratio is found to a part of 2^-5."""
 
@@ -77,7 +79,10 @@ class Search:
         against = latency(self.optimized)
         chosen = replace(found.candidate, latency=latency(self.source))
         if against.high < 1:
-            return self._refused(f"it is slower than the optimized model: {against.ratio:.3f} times as fast")
+            hint = (
+                "" if self.pruning.round_to % _BLOCK == 0 else f"; with round-to={_BLOCK} whole blocks of channels stay"
+            )
+            return self._refused(f"it is slower than the optimized model: {against.ratio:.3f} times as fast{hint}")
         return self._done(found.path, "", [*self._others(found), chosen])
 
     @property
