@@ -18,7 +18,12 @@ from planish.runtime.cut import outer_reads
 from planish.runtime.patches import Rows
 from planish.runtime.pruning.fitting import Change, Doubles
 
-_FLOATS = (DType.FLOAT16, DType.FLOAT, DType.DOUBLE)
+_FLOATS: Mapping[DType, float] = {
+    DType.FLOAT16: 65504.0,
+    DType.FLOAT: float(np.finfo(np.float32).max),
+    DType.DOUBLE: float(np.finfo(np.float64).max),
+}
+"""The largest number of each."""
 _MOST_BYTES = 256 << 20
 
 
@@ -78,7 +83,9 @@ class Product:
         with np.errstate(over="ignore"):
             new = (array + _as_weight(self.node, change.weight, array.shape)).astype(tensor.dtype.numpy)
         made = _from_weight(self.node, new.astype(np.float64) - array, change.weight.shape)
-        return Change(made, change.bias) if np.isfinite(made).all() else None
+        factor = 1.0 if self.bias is None else abs(self.bias.factor)
+        holds = np.isfinite(made).all() and np.abs(change.bias).max(initial=0) / factor < _FLOATS[tensor.dtype] / 4
+        return Change(made, change.bias) if holds else None
 
 
 def products(graph: Graph) -> tuple[list[Product], Mapping[str, str]]:

@@ -121,6 +121,7 @@ def test_what_an_element_type_cannot_hold() -> None:
     found = only(graph(weights(w=(4, 3)) + " { y = MatMul (x, w) }"))
     huge = Change(np.full((1, 4, 3), 1e300), np.zeros((1, 3)))
     assert found.rounded(huge) is None
+    assert found.rounded(Change(np.zeros((1, 4, 3)), np.full((1, 3), 3e38))) is None
     small = found.rounded(Change(np.full((1, 4, 3), 1e-30), np.zeros((1, 3))))
     assert small is not None
     assert not small.weight.any()
