@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from planish.runtime.evaluate import Evaluation, evaluate
     from planish.runtime.inspect import Inspection, inspect
     from planish.runtime.providers import Target
+    from planish.runtime.prune import PruneResult, prune
     from planish.runtime.quantize import QuantizeResult, quantize
+    from planish.runtime.reconstruct import ReconstructResult, reconstruct
     from planish.runtime.session import Session
     from planish.runtime.task import Metric, Outputs, Run, Sample, Samples, Task
 
@@ -34,7 +36,9 @@ __all__ = [
     "Metric",
     "OptimizeResult",
     "Outputs",
+    "PruneResult",
     "QuantizeResult",
+    "ReconstructResult",
     "Run",
     "Sample",
     "Samples",
@@ -50,7 +54,9 @@ __all__ = [
     "evaluate",
     "inspect",
     "optimize",
+    "prune",
     "quantize",
+    "reconstruct",
 ]
 
 _HOMES = {
@@ -61,7 +67,9 @@ _HOMES = {
     "Metric": "task",
     "OptimizeResult": "compile",
     "Outputs": "task",
+    "PruneResult": "prune",
     "QuantizeResult": "quantize",
+    "ReconstructResult": "reconstruct",
     "Run": "task",
     "Sample": "task",
     "Samples": "task",
@@ -77,7 +85,9 @@ _HOMES = {
     "evaluate": "evaluate",
     "inspect": "inspect",
     "optimize": "compile",
+    "prune": "prune",
     "quantize": "quantize",
+    "reconstruct": "reconstruct",
 }
 
 

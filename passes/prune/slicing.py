@@ -17,6 +17,9 @@ from planish.passes.prune.removal import Removal
 from planish.passes.replacing import erase_dead, merge_origins
 from planish.passes.run import Run
 
+SUFFIX = "_pruned"
+"""Of the names of values that shrank."""
+
 
 def slice_channels(graph: Graph, removal: Removal, run: Run) -> None:
     """Remove units from a graph, whose values that shrink get other names: what was known of these holds no more.
@@ -36,7 +39,7 @@ def slice_channels(graph: Graph, removal: Removal, run: Run) -> None:
     for old, type in expected.items():
         value = news.get(old, old)
         value.type = type
-        value.name = f"{value.name}_pruned" if value.name else ""
+        value.name = f"{value.name}{SUFFIX}" if value.name else ""
     for node in graph.walk():
         _refresh(node)
         run.log.append(node)

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "evaluate": _Entry("planish.runtime.cli.evaluate", "measure how well a model does on labelled samples"),
     "calibrate": _Entry("planish.runtime.cli.calibrate", "observe what a model's tensors hold on samples"),
     "quantize": _Entry("planish.runtime.cli.quantize", "make a model integer where that is faster and accurate enough"),
+    "prune": _Entry("planish.runtime.cli.prune", "remove the channels that matter least, within a budget of accuracy"),
     "quantize-report": _Entry(
         "planish.runtime.cli.quantize_report", "show by tensor what a quantized model lost of the float one"
     ),

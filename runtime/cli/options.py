@@ -148,6 +148,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def part(text: str) -> float:
+    """A part of one, or percents."""
+    percent = text.endswith("%")
+    try:
+        found = float(text.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part from 0 to 1, nor a percentage")
+    return found
+
+
 def seconds(text: str) -> float:
     number = _number(text)
     if number <= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, print_json
+from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, print_json
 from planish.runtime.cli.sources import model_of, samples_of, user_cache
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
@@ -30,18 +30,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
     add_target(parser)
     add_json(parser)
-
-
-def part(text: str) -> float:
-    """A part of one, or percents."""
-    percent = text.endswith("%")
-    try:
-        found = float(text.removesuffix("%")) / (100 if percent else 1)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part from 0 to 1, nor a percentage")
-    return found
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,72 @@
+"""planish prune MODEL -o OUT --task TASK | --inputs FOLDER [--ratio 0.3 | --macs 0.7x] [--max-drop 1%]"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from planish.passes.prune.importance import CRITERIA
+from planish.passes.prune.prune_channels import PruneChannels
+from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
+from planish.runtime.cli.sources import model_of, samples_of
+from planish.runtime.progress import ProgressBar
+from planish.runtime.providers import Target
+from planish.runtime.prune import prune
+from planish.runtime.prune_report import prune_dict, prune_text
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_model_and_samples(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never MODEL itself")
+    much = parser.add_mutually_exclusive_group()
+    much.add_argument(
+        "--ratio", type=part, metavar="PART", help="of the channels of each group that goes (default: by bisection)"
+    )
+    much.add_argument("--macs", type=times, metavar="PARTx", help="of the multiply-accumulates that may stay: 0.7x")
+    parser.add_argument(
+        "--max-drop",
+        type=part,
+        default=0.01,
+        metavar="PART",
+        help="how far the task's metric, or the cosine of the outputs, may fall: 1%% or 0.01 (default: 1%%)",
+    )
+    parser.add_argument(
+        "--importance", choices=tuple(CRITERIA), default="l2", help="what a channel matters by (default: l2)"
+    )
+    parser.add_argument(
+        "--round-to", type=positive, default=1, metavar="N", help="as many go as leave a multiple of it (default: 1)"
+    )
+    parser.add_argument("--keep", default="", metavar="PATTERNS", help="of nodes whose channels stay, joined by |")
+    parser.add_argument("--no-reconstruct", action="store_true", help="leave the weights that stay as they are")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
+    add_target(parser)
+    add_json(parser)
+
+
+def times(text: str) -> float:
+    """0.7x, or what `part` takes."""
+    return part(text.removesuffix("x"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with ProgressBar() as progress:
+        samples = samples_of(arguments)
+        result = prune(
+            model_of(arguments, samples, progress),
+            Path(arguments.output),
+            samples,
+            ratio=arguments.ratio,
+            macs=arguments.macs,
+            pruning=PruneChannels(importance=arguments.importance, round_to=arguments.round_to, keep=arguments.keep),
+            max_drop=arguments.max_drop,
+            reconstructing=not arguments.no_reconstruct,
+            target=Target(provider=arguments.provider, threads=arguments.threads),
+            limit=arguments.limit,
+            seconds=arguments.seconds,
+            progress=progress,
+        )
+    if arguments.json:
+        print_json(prune_dict(result))
+    else:
+        print(prune_text(result))
+    return 0

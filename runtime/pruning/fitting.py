@@ -1,0 +1,87 @@
+"""Sums over samples from which weights are fitted, and the fit: ridge regression of what a layer lacks.
+
+He, Zhang and Sun 2017 (arXiv 1707.06168, section 3.1) fit the weights behind pruned channels by least squares so. Here
+what is fitted is the change of the weights: where samples do not tell, the weights stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+_MOST = np.finfo(np.float64).max
+RIDGES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
+"""Parts of the mean of the diagonal of X^T X that are tried as its ridge."""
+
+
+class Change(NamedTuple):
+    """Of a layer's weights [groups, k, outputs] and of its biases [groups, outputs]."""
+
+    weight: Doubles
+    bias: Doubles
+
+
+class Moments:
+    """Of rows X [groups, rows, k] and of what the layer's outputs lack there, R [groups, rows, outputs], in float64.
+
+    Rows with a NaN or an infinity in either are left out.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.power = 0.0
+        """Squares of the wanted outputs less their means, summed."""
+        self._sums: tuple[Doubles, ...] = ()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def add(self, x: Doubles, lacking: Doubles, wanted: Doubles) -> None:
+        finite = np.isfinite(x).all(axis=(0, 2)) & np.isfinite(lacking).all(axis=(0, 2))
+        if not finite.all():
+            x, lacking, wanted = x[:, finite], lacking[:, finite], wanted[:, finite]
+        xt = x.transpose(0, 2, 1)
+        new = (
+            xt @ x, x.sum(axis=1), xt @ lacking, lacking.sum(axis=1), np.square(lacking).sum(axis=1),
+            wanted.sum(axis=1), np.square(wanted).sum(axis=1),
+        )  # fmt: skip
+        self.count += x.shape[1]
+        self._sums = new if not self._sums else tuple(a + b for a, b in zip(self._sums, new, strict=True))
+        total, squares = self._sums[5], self._sums[6]
+        self.power = float(np.maximum(squares - np.square(total) / max(self.count, 1), 0).sum())
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def error(self, change: Change | None = None) -> float:
+        """Squares of what the outputs still lack after a change, summed, over the power of what is wanted."""
+        if not self.count:
+            return 0.0
+        xx, x, xr, r, rr, _, _ = self._sums
+        left = rr
+        if change is not None:
+            w, b = change
+            through = np.einsum("gk,gko->go", x, w)
+            left = rr - 2 * (np.einsum("gko,gko->go", w, xr) + b * r) + np.einsum("gko,gko->go", w, xx @ w)
+            left = left + 2 * b * through + self.count * b * b
+        found = np.maximum(left, 0).sum() / max(self.power, np.finfo(np.float64).tiny)
+        return float(np.nan_to_num(found, nan=_MOST, posinf=_MOST))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def fit(self, ridge: float, *, with_bias: bool) -> Change | None:
+        """The change that leaves least, with a ridge of that part; None where it cannot be told."""
+        if not self.count:
+            return None
+        xx, x, xr, r, _, _, _ = self._sums
+        mean, level = x / self.count, r / self.count
+        if with_bias:
+            xx = xx - self.count * mean[:, :, None] * mean[:, None, :]
+            xr = xr - self.count * mean[:, :, None] * level[:, None, :]
+        size = xx.shape[1]
+        scale = np.trace(xx, axis1=1, axis2=2) / max(size, 1)
+        eps = np.where(scale > 0, scale, 1.0) * ridge
+        try:
+            w = np.asarray(np.linalg.solve(xx + eps[:, None, None] * np.eye(size), xr), np.float64)
+        except np.linalg.LinAlgError:
+            return None
+        b = level - np.einsum("gk,gko->go", mean, w) if with_bias else np.zeros_like(level)
+        return Change(w, b) if np.isfinite(w).all() and np.isfinite(b).all() else None

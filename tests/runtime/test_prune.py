@@ -1,0 +1,123 @@
+"""The search: what holds the budget is written, and where nothing does, the optimized model with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from planish import ir
+from planish.ir import DType, Value
+from planish.models.tasks import load
+from planish.models.zoo import fetch
+from planish.passes.errors import PipelineError
+from planish.passes.prune.prune_channels import PruneChannels
+from planish.runtime.evaluate import evaluate
+from planish.runtime.inspect import inspect
+from planish.runtime.prune import prune
+from planish.runtime.prune_report import prune_dict, prune_text
+from planish.runtime.session import Session
+from tests.equivalence import PLAIN
+
+Singles = NDArray[np.float32]
+
+
+def wide(folder: Path, width: int = 64) -> Path:
+    """Three layers, of whose hidden units three quarters are nearly nothing."""
+    rng = np.random.default_rng(0)
+    b = ir.Builder("net", opset=17)
+    x = b.input("x", DType.FLOAT, ("n", 32))
+
+    def dense(name: str, x: Value, rows: int, columns: int) -> Value:
+        w = rng.standard_normal((rows, columns)) / np.sqrt(rows)
+        w[:, : 3 * columns // 4] *= 1e-4 if columns == width else 1
+        return b.node("Gemm", (x, b.initializer(f"w-{name}", w.astype(np.float32))), result=name)
+
+    hidden = b.node("Relu", (dense("first", x, 32, width),))
+    hidden = b.node("Relu", (dense("second", hidden, width, width),))
+    b.output("y", dense("y", hidden, width, 8))
+    ir.save(b.graph(), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def feeds(count: int) -> list[dict[str, Singles]]:
+    rng = np.random.default_rng(1)
+    return [{"x": rng.standard_normal((4, 32)).astype(np.float32)} for _ in range(count)]
+
+
+@pytest.mark.slow
+def test_the_most_that_holds_the_budget(tmp_path: Path) -> None:
+    path = wide(tmp_path, 128)
+    before = path.read_bytes()
+    result = prune(path, tmp_path / "out.onnx", feeds(30), max_drop=1e-3, seconds=0.1)
+    assert result.metric == "cosine"
+    assert result.judged == 10
+    best = max(each.ratio for each in result.candidates if each.drop <= 1e-3)
+    assert 0.7 < best < 0.9
+    assert all(each.drop > 1e-3 for each in result.candidates if each.ratio > best)
+    assert result.pruned or "slower" in result.reason
+    if result.pruned:
+        assert result.chosen.ratio == best
+        assert result.chosen.latency is not None
+        assert inspect(tmp_path / "out.onnx").parameters == result.chosen.parameters
+    assert np.asarray(Session(tmp_path / "out.onnx", PLAIN).run(feeds(1)[0])[0]).shape == (4, 8)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_part_of_the_multiply_accumulates(tmp_path: Path) -> None:
+    result = prune(wide(tmp_path), tmp_path / "out.onnx", feeds(9), macs=0.5, max_drop=1, seconds=0.1)
+    counts = [each.macs for each in result.candidates]
+    assert counts[0] == 4 * (32 * 64 + 64 * 64 + 64 * 8)
+    assert counts[0] is not None
+    assert counts[-1] is not None
+    assert 0.4 * counts[0] < counts[-1] <= 0.5 * counts[0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "macs", "pruning", "reason"),
+    [
+        (0.97, None, PruneChannels(), "nothing of it can be pruned within the budget: pruned-0.97 loses"),
+        (None, 0.001, PruneChannels(), "no ratio brings its multiply-accumulates to 0.001"),
+        (0.5, None, PruneChannels(keep="*"), "none of its channels can go"),
+        (None, None, PruneChannels(round_to=1000), "none of its channels can go"),
+    ],
+)
+def test_a_reason_and_the_optimized_model(
+    tmp_path: Path, ratio: float | None, macs: float | None, pruning: PruneChannels, reason: str
+) -> None:
+    path, out = wide(tmp_path), tmp_path / "out.onnx"
+    result = prune(path, out, feeds(9), ratio=ratio, macs=macs, pruning=pruning, max_drop=1e-6, seconds=0.1)
+    assert not result.pruned
+    assert reason in result.reason
+    assert reason in prune_text(result)
+    one, other = (np.asarray(Session(p, PLAIN).run(feeds(1)[0])[0]) for p in (path, out))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert result.chosen.name == "optimized"
+    assert prune_dict(result)["pruned"] is False
+
+
+@pytest.mark.parametrize("given", [{"ratio": 0.0}, {"ratio": 1.0}, {"macs": 1.5}, {"ratio": 0.5, "macs": 0.5}])
+def test_bad_options(tmp_path: Path, given: dict[str, float]) -> None:
+    ratio, macs = given.get("ratio"), given.get("macs")
+    with pytest.raises(PipelineError, match="prune takes"):
+        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.slow
+def test_digits_are_still_read(tmp_path: Path) -> None:
+    """With half of the channels gone, where pruning alone reads a third of them."""
+    task, path = load("digits"), fetch("digits-cnn")
+    values: dict[bool, float] = {}
+    for reconstructing in (False, True):
+        out = tmp_path / f"{reconstructing}.onnx"
+        result = prune(path, out, task, ratio=0.5, max_drop=1, reconstructing=reconstructing, seconds=0.1)
+        assert result.judged == 66
+        values[reconstructing] = result.candidates[-1].value
+        if result.pruned and reconstructing:
+            assert evaluate(out, task).value == pytest.approx(values[reconstructing], abs=0.1)
+    assert values[False] < 0.5
+    assert values[True] > 0.9
