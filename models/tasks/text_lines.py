@@ -36,9 +36,9 @@ class TextLines(Task[str, str]):
         return Samples(len(places), lambda index: _sample(places[index]))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> str:
-        """Without spaces at the ends, which nothing tells from the margin."""
-        characters = _characters(run)
-        probabilities = run(feeds).tensor("softmax_11.tmp_0", (1, None, len(characters)))
+        """Of the first output, whatever it is called; without spaces at the ends, which nothing tells from the margin."""
+        characters, made = _characters(run), run(feeds)
+        probabilities = made.tensor(next(iter(made.results), "probabilities"), (1, None, len(characters)))
         return greedy_text(probabilities[0], characters).strip()
 
     def grade(self, predictions: Sequence[str], labels: Sequence[str]) -> list[tuple[int, int, bool]]:
