@@ -36,7 +36,7 @@ class TextLines(Task[str, str]):
         return Samples(len(places), lambda index: _sample(places[index]))
 
     def predict(self, run: Run, feeds: Mapping[str, Feed]) -> str:
-        """Of the first output, whatever it is called; without spaces at the ends, which nothing tells from the margin."""
+        """Of the first output, without spaces at the ends, which nothing tells from the margin."""
         characters, made = _characters(run), run(feeds)
         probabilities = made.tensor(next(iter(made.results), "probabilities"), (1, None, len(characters)))
         return greedy_text(probabilities[0], characters).strip()
