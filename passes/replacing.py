@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from planish.ir import Node, Value
 from planish.ir.graph import RETURN, Graph
+from planish.ir.infer import infer
 from planish.ir.ops.table import is_pure
 
 
@@ -60,3 +61,15 @@ def erase_unread(values: Iterable[Value]) -> None:
     for value in values:
         if not value.is_used and value.graph is not None and value in value.graph.initializers:
             value.graph.erase(value)
+
+
+def replace_node(old: Node, new: Node) -> None:
+    """Put a node in the place of one of a single result, under its names and with its origin."""
+    graph = old.graph
+    if graph is None:
+        raise ValueError(f"{old.label} is in no graph")
+    graph.insert(new, before=old)
+    infer(new)
+    new.result.name, new.name, new.origin = old.result.name, old.name, merge_origins((old,))
+    graph.replace_all_uses_with(old.result, new.result)
+    erase_dead(old)

@@ -10,12 +10,11 @@ import numpy as np
 
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import constant
-from planish.ir.infer import infer
 from planish.passes.manager import Pass
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.codes import floats
 from planish.passes.quantize.scheme import Doubles
-from planish.passes.replacing import erase_dead, merge_origins
+from planish.passes.replacing import merge_origins, replace_node
 from planish.passes.run import Run
 
 _MOST = 64.0
@@ -58,8 +57,8 @@ class EqualizeChannels(Pass):
             if not (_is_finite(scaled) and _is_finite(read)):
                 run.note(f"{maker.label}: its weights, scaled, would not be finite")
                 continue
-            _replace(reader, read)
-            _replace(maker, scaled)
+            replace_node(reader, read)
+            replace_node(maker, scaled)
             for result in (scaled.result, *([] if relu is None else [relu.result])):
                 result.name = f"{result.name}_equalized" if result.name else ""
             run.log.extend((scaled, read))
@@ -128,14 +127,3 @@ def _times(value: Value | None, factors: Doubles) -> Value:
 def _is_finite(node: Node) -> bool:
     constants = [value.constant for value in node.operands[1:] if value is not None]
     return all(np.isfinite(tensor.array()).all() for tensor in constants if tensor is not None)
-
-
-def _replace(old: Node, new: Node) -> None:
-    graph = old.graph
-    if graph is None:
-        return
-    graph.insert(new, before=old)
-    infer(new)
-    new.result.name, new.name, new.origin = old.result.name, old.name, merge_origins((old,))
-    graph.replace_all_uses_with(old.result, new.result)
-    erase_dead(old)

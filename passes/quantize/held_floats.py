@@ -9,7 +9,7 @@ from planish.ir.graph import constant
 from planish.ir.infer import infer
 from planish.passes.quantize.codes import floats
 from planish.passes.quantize.forms import CLIPS
-from planish.passes.replacing import erase_dead, merge_origins
+from planish.passes.replacing import merge_origins, replace_node
 from planish.passes.run import Run
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm")
@@ -40,7 +40,7 @@ def hold_floats(graph: Graph, run: Run) -> None:
         real = held.result
         operands = (real, *node.operands[1:]) if width > 1 else (*node.operands[:2], real)
         product = Node(node.op, operands, node.attributes, 1, node.name)
-        _replace(graph, node, product)
+        replace_node(node, product)
         run.log.extend((held, product))
         run.record("hold-float", held.origin, product.result.name)
 
@@ -51,7 +51,7 @@ def _is_taken_up(node: Node, reals: Node) -> bool:
     weight, bias = node.operands[1], node.operand(2)
     if weight is None or weight.constant is None or weight.dtype is not DType.FLOAT:
         return False
-    return bias is None or (bias.constant is not None and bias.rank == 1)
+    return bias is None or (bias.constant is not None and bias.rank == 1 and bool(np.isfinite(floats(bias)).all()))
 
 
 def _leads_to_codes(node: Node) -> bool:
@@ -111,11 +111,3 @@ def _shape(node: Node) -> tuple[int, ...]:
     if weight is None or weight.constant is None:
         raise ValueError("a product without a constant weight is not taken up")
     return weight.constant.shape
-
-
-def _replace(graph: Graph, old: Node, new: Node) -> None:
-    graph.insert(new, before=old)
-    infer(new)
-    new.result.name, new.origin = old.result.name, old.origin
-    graph.replace_all_uses_with(old.result, new.result)
-    erase_dead(old)

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from planish import ir
 from planish.ir import DType, Graph, Value
 from planish.ir.graph import Attribute
+from planish.ir.text import text
 from planish.passes.quantize import quantize_static
+from planish.passes.quantize.held_floats import hold_floats
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.passes.run import Run
 from planish.runtime.session import Session
@@ -107,3 +110,44 @@ def test_without_the_guard_weights_are_rounded(name: str, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(quantize_static, "hold_floats", nothing)
     assert distance(held(MAKERS[name])) > 0.02
+
+
+def between_codes(width: int, bias: float, *, shown: bool = False, again: bool = False) -> Graph:
+    """Quantize(Conv(Dequantize(x))), with weights of several reaches."""
+    net = Net()
+    step, middle = net.floats(0.1), net.b.constant(np.array(128, np.uint8))
+    codes = net.b.input("x", DType.UINT8, ("n", width, "h", "w"))
+    weight = net.floats(np.ones((_CHANNELS, width, 1, 1)) * _REACH.reshape(-1, 1, 1, 1))
+    made = net.op("Conv", net.op("DequantizeLinear", codes, step, middle), weight, net.floats(np.full(_CHANNELS, bias)))
+    net.b.output("y", net.op("QuantizeLinear", made, step, middle))
+    if shown:
+        net.b.output("made", made)
+    if again:
+        net.b.output("z", net.op("Exp", made))
+    return ir.load(ir.emit(net.b.graph()))
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_held_product_is_held_once(width: int) -> None:
+    graph, run = between_codes(width, 0.5), Run()
+    hold_floats(graph, run)
+    assert [rewrite.rule for rewrite in run.rewrites] == ["hold-float"]
+    before = text(graph)
+    hold_floats(graph, Run())
+    assert text(graph) == before
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        between_codes(3, 0.5, shown=True),
+        between_codes(3, 0.5, again=True),
+        between_codes(1, np.nan),
+        between_codes(1, np.inf),
+    ],
+    ids=["a graph output", "a second reader", "NaN", "infinity"],
+)
+def test_what_the_runtime_leaves_alone_or_codes_cannot_say_stays(graph: Graph) -> None:
+    before = text(graph)
+    hold_floats(graph, Run())
+    assert text(graph) == before
