@@ -139,7 +139,7 @@ class Search:
         base = 1.0
         if isinstance(self.samples, Task):
             base = metric_value(self.samples, self.source, self.target, self.limit)
-        return Budget(self.samples, self.source, self.target, self.limit, self.max_drop, base)
+        return Budget(self.samples, self.target, self.limit, self.max_drop, base)
 
     # What is to be quantized, and for which ranges
 

@@ -48,7 +48,6 @@ class Budget:
     """How far the task's main metric may fall on its calibration split; without labels, the outputs' cosine."""
 
     samples: Samples
-    source: Path
     target: Target
     limit: int | None
     max_drop: float

@@ -87,7 +87,7 @@ def everything(order: list[Group]) -> Callable[[Trials, Trial], list[Group]]:
 def test_no_more_than_is_needed(least: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order = [Group((f"n{index}", f"n{index + 1}"), 0.1) for index in range(39)]
     monkeypatch.setattr(floating, "_ordered", everything(order))
-    budget = Steps([], tmp_path, Target(), None, 0.5, 1.0, least=least)
+    budget = Steps([], Target(), None, 0.5, 1.0, least=least)
     trials = Counted(tmp_path, tmp_path, [], References((), ()), Target(), None, silent)
     found, excluded = within(trials, budget, trials.trial(QuantizeStatic(), "whole"))
     needed = 0 if least == 0 else max(least, 2)  # a group has two, and the next one shares one of them
@@ -99,7 +99,7 @@ def test_no_more_than_is_needed(least: int, monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_budget_out_of_reach_ends_with_everything_float(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order = [Group((f"n{index}",), 0.1) for index in range(5)]
     monkeypatch.setattr(floating, "_ordered", everything(order))
-    budget = Steps([], tmp_path, Target(), None, 0.5, 1.0, least=99)
+    budget = Steps([], Target(), None, 0.5, 1.0, least=99)
     trials = Counted(tmp_path, tmp_path, [], References((), ()), Target(), None, silent)
     found, excluded = within(trials, budget, trials.trial(QuantizeStatic(), "whole"))
     assert not budget.holds(found)
