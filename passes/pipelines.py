@@ -184,7 +184,7 @@ class _Parser:
                 return {"true": True, "false": False}[text]
             if hint is int:
                 return int(text)
-            if hint is float:
+            if float in (hint, *choices):
                 return float(text)
             if Calibration in (hint, *choices):
                 return load_calibration(text)

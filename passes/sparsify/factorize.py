@@ -111,9 +111,9 @@ class Factorize(RulePass):
     name: ClassVar[str] = "factorize"
     lossy: ClassVar[bool] = True
 
-    rank: float = 0.0
+    rank: float | None = None
     """The rank, as a part of the largest that the matrix may have; a quarter of it where nothing is said."""
-    error: float = 0.0
+    error: float | None = None
     """Instead: how far the outputs of a node may move, as a part of their norm, less their means where a bias keeps
     these; without `ranges`, how far its weights may."""
     conv: Literal["channel", "spatial"] = "channel"
@@ -128,20 +128,21 @@ class Factorize(RulePass):
 
     def __post_init__(self) -> None:
         for name, number in (("rank", self.rank), ("error", self.error)):
-            if not 0 <= number < 1:
+            if number is not None and not 0 < number < 1:
                 raise PipelineError(f"factorize takes {name} between 0 and 1, not {number}")
-        if self.rank and self.error:
+        if self.rank is not None and self.error is not None:
             raise PipelineError("factorize takes either rank or error, not both")
 
     def wants(self, node: Node) -> bool:
         return is_named(node, self.only) and not is_named(node, self.exclude)
 
     def split(self, stored: StoredWeight, matrix: Floats, gram: Doubles | None) -> Splitting | str:
-        rank = 0.0 if self.error else self.rank or _QUARTER
+        error = self.error or 0.0
+        rank = 0.0 if error else self.rank or _QUARTER
         if not stored.is_image:
-            return matrix_split(matrix, gram, rank, self.error)
+            return matrix_split(matrix, gram, rank, error)
         kind = channel_split if self.conv == "channel" else spatial_split
-        return kind(stored.shape, matrix, gram, rank, self.error)
+        return kind(stored.shape, matrix, gram, rank, error)
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         weights = _Weights(self)

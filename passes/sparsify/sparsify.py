@@ -135,10 +135,10 @@ class Sparsify(RulePass):
     name: ClassVar[str] = "sparsify"
     lossy: ClassVar[bool] = True
 
-    ratio: float = 0.0
+    ratio: float | None = None
     """The part of all elements, of one weight or of all, that becomes zero, or up to one unit less; half of them where
     nothing is said."""
-    threshold: float = 0.0
+    threshold: float | None = None
     """Instead: units whose importance is below. It is the root mean square, over a unit, of |w|; with `ranges`, of what
     the output loses, as a root mean square over its rows."""
     pattern: str = "unstructured"
@@ -162,18 +162,18 @@ class Sparsify(RulePass):
 
     def __post_init__(self) -> None:
         shape = self.shape
-        if not 0 <= self.ratio <= 1:
+        if self.ratio is not None and not 0 < self.ratio <= 1:
             raise PipelineError(f"sparsify takes ratio above 0 and up to 1, not {self.ratio}")
-        if not 0 <= self.threshold < math.inf:
+        if self.threshold is not None and not 0 < self.threshold < math.inf:
             raise PipelineError(f"sparsify takes threshold above 0, not {self.threshold}")
-        asked = [name for name in ("ratio", "threshold") if getattr(self, name)]
+        asked = [name for name in ("ratio", "threshold") if getattr(self, name) is not None]
         if shape.of and asked:
             raise PipelineError(f"sparsify: the pattern {self.pattern} says how many weights go; leave out {asked[0]}")
         if len(asked) > 1:
             raise PipelineError("sparsify takes either ratio or threshold, not both")
         if self.block and self.pattern != "block":
             raise PipelineError(f"sparsify takes block with pattern=block, not with pattern={self.pattern}")
-        if self.scope == "global" and (self.threshold or shape.of):
+        if self.scope == "global" and (self.threshold is not None or shape.of):
             raise PipelineError(
                 "sparsify takes scope=global with a ratio; a threshold and N:M are the same for all weights"
             )
@@ -184,14 +184,14 @@ class Sparsify(RulePass):
 
     @property
     def share(self) -> float:
-        return self.ratio or _HALF
+        return _HALF if self.ratio is None else self.ratio
 
     def wants(self, node: Node) -> bool:
         return is_named(node, self.only) and not is_named(node, self.exclude)
 
     def zeroed(self, layer: Layer) -> Floats | None:
         """A layer's matrix with the zeros that are asked for; None where it has them."""
-        if self.threshold:
+        if self.threshold is not None:
             return above_threshold(layer, self.shape, self.threshold)
         if self.shape.of:
             return n_of_m(layer, self.shape)

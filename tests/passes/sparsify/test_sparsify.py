@@ -255,6 +255,8 @@ def test_a_nested_graph() -> None:
         ("threshold=-1", "threshold above 0"),
         ("threshold=inf", "threshold above 0"),
         ("ratio=0.5,threshold=1", "not both"),
+        ("ratio=0", "ratio above 0"),
+        ("threshold=0", "threshold above 0"),
         ("ratio=0.5,pattern=2:4", "leave out ratio"),
         ("threshold=0.5,pattern=2:4", "leave out threshold"),
         ("pattern=4:4", "0 < N < M"),
