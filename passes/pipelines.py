@@ -165,7 +165,7 @@ class _Parser:
 
     def make(self, kind: type[Pass], options: Mapping[str, str]) -> Pass:
         known: dict[str, Field[object]] = {f.name.replace("_", "-"): f for f in fields(kind)}
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind) if options else {}
         values: dict[str, object] = {}
         for name, text in options.items():
             if name not in known:
