@@ -16,14 +16,23 @@ Scope = Literal["local", "global"]
 
 
 def select(
-    groups: Sequence[Group], scores: Sequence[Scores], ratio: float, *, scope: Scope = "local", round_to: int = 1
+    groups: Sequence[Group],
+    scores: Sequence[Scores],
+    ratio: float | Sequence[float],
+    *,
+    scope: Scope = "local",
+    round_to: int = 1,
 ) -> list[Flags]:
     """For each group, which units go: those of the lowest scores, as many of each block; at least one of each stays.
 
-    local: the ratio is that of every group. global: of all units; a group gives what lies below one threshold, and an
+    ratio: for each group, its own: a part below 1, or a number of units; or one, of which the scope says what it is of.
+    local: of every group. global: of all units; a group gives what lies below one threshold, and an
     infinite score is never given. As many go as leave a multiple of `round_to` channels, none where that cannot be.
     """
-    if scope == "local":
+    if isinstance(ratio, Sequence):
+        counts = [part if part >= 1 else part * group.size for part, group in zip(ratio, groups, strict=True)]
+        wanted = [int(count / group.block_count + 0.5) for count, group in zip(counts, groups, strict=True)]
+    elif scope == "local":
         wanted = [int(ratio * group.size / group.block_count + 0.5) for group in groups]
     else:
         finite = [score[np.isfinite(score)] for score in scores]
