@@ -24,7 +24,7 @@ from planish.passes.run import Run
 from planish.runtime.files import Model, at_path
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
-from planish.runtime.pruning.seen_units import UnitObserver, see
+from planish.runtime.pruning.seen_units import Seen, UnitObserver, see
 from planish.runtime.reconstruct import Samples
 from planish.runtime.samples import parts_of
 
@@ -63,15 +63,18 @@ def importance(
         graph = ir.load(path)
         prepare(graph, Run())
         groups = dependencies(graph, inexact=inexact).groups
-        seen = see(
-            path, groups, parts_of(samples, limit), where, progress, grams=not set(criteria).isdisjoint(_OF_GRAMS)
-        )
-        found: dict[str, Mapping[str, Doubles]] = {}
-        for key, group, units in zip(group_keys(groups), groups, seen.units, strict=True):
-            facts = _Facts(group, seen.grams, units)
-            scores = {name: score for name in criteria if (score := _CRITERIA[name](facts)) is not None}
-            found[key] = scores
-        return UnitScores(found, str(model) if not isinstance(model, ir.Graph) else model.name, seen.samples)
+        grams = not set(criteria).isdisjoint(_OF_GRAMS)
+        seen = see(path, groups, parts_of(samples, limit), where, progress, grams=grams)
+        return scores_of(groups, seen, criteria, str(model) if not isinstance(model, ir.Graph) else model.name)
+
+
+def scores_of(groups: Sequence[Group], seen: Seen, criteria: Collection[Importance], model: str = "") -> UnitScores:
+    """Of groups what was seen of them."""
+    found: dict[str, Mapping[str, Doubles]] = {}
+    for key, group, units in zip(group_keys(groups), groups, seen.units, strict=True):
+        facts = _Facts(group, seen.grams, units)
+        found[key] = {name: score for name in criteria if (score := _CRITERIA[name](facts)) is not None}
+    return UnitScores(found, model, seen.samples)
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,6 @@ class PruneChannels(Pass):
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
             raise PipelineError(f"prune-channels takes ratio from 0 to 1, not {self.ratio}")
-        if self.importance not in CRITERIA and self.scores is None:
-            raise PipelineError(
-                f"prune-channels takes scores with importance={self.importance}: the file that runtime.importance and "
-                "`planish prune --save-scores` write"
-            )
         if self.round_to < 1:
             raise PipelineError(f"prune-channels takes round-to of at least 1, not {self.round_to}")
 
@@ -77,6 +72,8 @@ class PruneChannels(Pass):
         """Once for all: a second turn in one run would take the same part of what is left."""
         if start is not None or run.exhausted or not run.allows("APPROXIMATE") or self.takes_nothing:
             return
+        if self.importance not in CRITERIA and self.scores is None:
+            raise PipelineError(f"importance={self.importance} takes scores, which runtime.importance measures")
         copies = prepare(graph, run)
         self.prune(graph, run)
         restore(copies)
@@ -89,18 +86,21 @@ class PruneChannels(Pass):
         found = dependencies(graph, inexact=self.inexact)
         for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
             run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")
-        groups = [group for group in found.groups if not self.keeps(group)]
-        names = dict(zip(found.groups, group_keys(found.groups), strict=True))
-        keys = [names[group] for group in groups]
-        ratio = self.ratio if self.ratios is None else [self.ratios.of(key) for key in keys]
-        scores = [self.scores_of(key, group) for key, group in zip(keys, groups, strict=True)]
-        chosen = select(groups, scores, ratio, scope=self.scope, round_to=self.round_to)
+        groups, chosen = self.choose(found.groups)
         removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
         if removal.is_empty:
             return
         additions = carried(graph, removal).additions if self.merge_bias else ()
         slice_channels(graph, removal, run)
         add_to_biases(additions)
+
+    def choose(self, all_groups: Sequence[Group]) -> tuple[list[Group], list[Flags]]:
+        """The groups of a graph that may shrink, and of each what goes."""
+        named = [pair for pair in zip(group_keys(all_groups), all_groups, strict=True) if not self.keeps(pair[1])]
+        groups = [group for _, group in named]
+        ratio = self.ratio if self.ratios is None else [self.ratios.of(key) for key, _ in named]
+        scores = [self.scores_of(key, group) for key, group in named]
+        return groups, select(groups, scores, ratio, scope=self.scope, round_to=self.round_to)
 
     def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
         """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""

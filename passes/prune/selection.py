@@ -45,17 +45,23 @@ def select(
     return [_lowest(group, score, count, round_to) for group, score, count in zip(groups, scores, wanted, strict=True)]
 
 
-def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
-    """So many units of each block, fewer where what stays would not be round."""
+def fitting_counts(group: Group, scores: Scores, round_to: int = 1) -> list[int]:
+    """How many units may go in all, from 0 on: as many of each block, not all of any, and what stays is round."""
     least = np.bincount(group.blocks, minlength=group.block_count).min()
     judged = np.bincount(group.blocks[np.isfinite(scores)], minlength=group.block_count).min()
-    width = _width(group)
-    most = min(least - 1, judged, count)
-    fitting = [n for n in range(most + 1) if (group.size - n * group.block_count) * width % round_to == 0]
+    width, blocks = _width(group), group.block_count
+    counts = [n * blocks for n in range(min(least - 1, judged) + 1)]
+    return [count for count in counts if count == 0 or (group.size - count) * width % round_to == 0]
+
+
+def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
+    """So many units of each block, fewer where what stays would not be round."""
+    fitting = fitting_counts(group, scores, round_to)
+    most = max((n for n in fitting if n <= count * group.block_count), default=0)
     gone = np.zeros(group.size, np.bool_)
     for block in range(group.block_count):
         units = np.flatnonzero(group.blocks == block)
-        gone[units[np.argsort(scores[units], kind="stable")][: max(fitting, default=0)]] = True
+        gone[units[np.argsort(scores[units], kind="stable")][: most // group.block_count]] = True
     return gone
 
 

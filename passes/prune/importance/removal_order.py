@@ -113,7 +113,8 @@ class _Part:
         self.width = int(widths.max(initial=0))
         self.places = np.full(count, -1)
         self.places[self.units] = np.arange(len(self.units))
-        self.inverse: Doubles = np.linalg.inv(consumer.h / level + DAMPING * np.eye(size))[np.ix_(rows, rows)]
+        inverse = np.asarray(np.linalg.inv(consumer.h / level + DAMPING * np.eye(size)), np.float64)
+        self.inverse: Doubles = inverse[np.ix_(rows, rows)]
         self.weight: Doubles = consumer.weight[rows].reshape(len(self.units), self.width, -1)
         self.pivots: Doubles = _diagonal_blocks(self.inverse, self.width)
         self.left: Doubles = np.empty((len(rows), 0))
@@ -140,7 +141,7 @@ class _Part:
         weight, pivot = self.weight[place].copy(), self.pivots[place].copy()
         lost = float(self._losses(weight[None], pivot[None])[0])
         row = self.inverse[begin:end] - self.left[begin:end] @ self.right
-        through = np.asarray(np.linalg.solve(pivot, row).T, np.float64)
+        through = np.asarray(np.linalg.solve(pivot, row), np.float64).T
         self.weight -= (through @ weight).reshape(self.weight.shape)
         blocks = through.reshape(-1, self.width, self.width) @ row.reshape(self.width, -1, self.width).swapaxes(0, 1)
         self.pivots -= blocks
