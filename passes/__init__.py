@@ -54,6 +54,7 @@ from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.equalize_channels import EqualizeChannels
@@ -185,6 +186,7 @@ PASSES: Mapping[str, type[Pass]] = {
     "convert-precision": ConvertPrecision,
     "factorize": Factorize,
     "prune-channels": PruneChannels,
+    "prune-heads": PruneHeads,
     "remove-quantization": RemoveQuantization,
     "sparsify": Sparsify,
     "to-qoperator": ToQOperator,
