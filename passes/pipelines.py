@@ -18,6 +18,7 @@ from typing import cast, get_args, get_origin, get_type_hints
 
 from planish.passes.errors import CalibrationError, PipelineError
 from planish.passes.manager import Fixpoint, Pass, Stage
+from planish.passes.prune.block_scores import BlockScores, load_block_scores
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.calibration_file import load_calibration
 
@@ -188,8 +189,10 @@ class _Parser:
                 return float(text)
             if Calibration in (hint, *choices):
                 return load_calibration(text)
+            if BlockScores in (hint, *choices):
+                return load_block_scores(text)
         except CalibrationError as error:
-            raise self.error(f"{kind.name} takes {name} as the file of a calibration: {error}") from error
+            raise self.error(f"{kind.name} takes {name} as the file of what was measured or chosen: {error}") from error
         except (ValueError, KeyError):
             expected = "true or false" if hint is bool else getattr(hint, "__name__", str(hint))
             raise self.error(f"{kind.name} takes {name} as {expected}, not {text!r}") from None
