@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,6 @@ from planish.ir import DType
 from planish.models.tasks import load
 from planish.models.zoo import fetch
 from planish.passes.errors import PipelineError
-from planish.runtime import compress as module
 from planish.runtime.compress import CompressResult, compress
 from planish.runtime.compress_report import compress_text
 from planish.runtime.evaluate import evaluate
@@ -80,7 +80,7 @@ class Scripted:
 
     def run(self, monkeypatch: pytest.MonkeyPatch, folder: Path, macs: float | None = None) -> CompressResult:
         for name in ("prune", "quantize", "benchmark"):
-            monkeypatch.setattr(module, name, getattr(self, name))
+            monkeypatch.setattr(import_module("planish.runtime.compress"), name, getattr(self, name))
         return compress(model(folder / "net.onnx"), folder / "out.onnx", samples(), max_drop=0.1, macs=macs)
 
 
