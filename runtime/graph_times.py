@@ -44,22 +44,26 @@ class GraphTimes:
                 rows = 1 if member.units.ndim == 1 else len(member.units)
                 width = float((member.units >= 0).sum()) / (rows * group.size)
                 self._shares.setdefault(member.value, []).append(_Share(key, member.axis, width))
-        self._nodes = [node for node in graph.walk() if not _is_fused(node)]
-        self._deciding = {node: self._groups_of(node) for node in self._nodes}
-        self._known: dict[tuple[Node, tuple[int, ...]], float] = {}
+        self._parts: dict[tuple[str, ...], list[Node]] = {}
+        for node in graph.walk():
+            if not _is_fused(node):
+                self._parts.setdefault(self._deciding(node), []).append(node)
+        self._known: dict[tuple[tuple[str, ...], tuple[int, ...]], float] = {}
 
     def __call__(self, kept: Mapping[str, int]) -> float:
         """kept: how many units of a group stay, where it does not keep all."""
-        return sum(self._of(node, kept) for node in self._nodes)
+        counts = {key: group.size for key, group in self._groups.items()} | dict(kept)
+        return sum(self._of(keys, tuple([counts[key] for key in keys]), kept) for keys in self._parts)
 
-    def _of(self, node: Node, kept: Mapping[str, int]) -> float:
-        key = node, tuple([kept.get(group, self._groups[group].size) for group in self._deciding[node]])
-        if key not in self._known:
-            call = call_of(node, lambda value: self._shape(value, kept))
-            self._known[key] = 0.0 if call is None else self._times.seconds(call)
-        return self._known[key]
+    def _of(self, keys: tuple[str, ...], counts: tuple[int, ...], kept: Mapping[str, int]) -> float:
+        """Of the nodes whose operands shrink with those groups alone."""
+        found = self._known.get((keys, counts))
+        if found is None:
+            calls = [call_of(node, lambda value: self._shape(value, kept)) for node in self._parts[keys]]
+            found = self._known[keys, counts] = sum(self._times.seconds(call) for call in calls if call is not None)
+        return found
 
-    def _groups_of(self, node: Node) -> tuple[str, ...]:
+    def _deciding(self, node: Node) -> tuple[str, ...]:
         shares = [share for value in node.operands if value is not None for share in self._shares.get(value, ())]
         return tuple(sorted({share.key for share in shares}))
 
