@@ -14,7 +14,7 @@ from planish.ir.ops.channels.atoms import Flags
 from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
 from planish.passes.prune.carried import add_to_biases, carried
-from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.dependency import Dependencies, Group, dependencies
 from planish.passes.prune.importance import CRITERIA, Importance, Normalization, Reduction, measured, score
 from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
 from planish.passes.prune.preparation import prepare, restore
@@ -64,9 +64,9 @@ class PruneChannels(Pass):
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
-            raise PipelineError(f"prune-channels takes ratio from 0 to 1, not {self.ratio}")
+            raise PipelineError(f"{self.name} takes ratio from 0 to 1, not {self.ratio}")
         if self.round_to < 1:
-            raise PipelineError(f"prune-channels takes round-to of at least 1, not {self.round_to}")
+            raise PipelineError(f"{self.name} takes round-to of at least 1, not {self.round_to}")
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         """Once for all: a second turn in one run would take the same part of what is left."""
@@ -83,7 +83,7 @@ class PruneChannels(Pass):
         return not self.ratio and self.ratios is None
 
     def prune(self, graph: Graph, run: Run) -> None:
-        found = dependencies(graph, inexact=self.inexact)
+        found = self.find(graph)
         for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
             run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")
         groups, chosen = self.choose(found.groups)
@@ -101,6 +101,10 @@ class PruneChannels(Pass):
         ratio = self.ratio if self.ratios is None else [self.ratios.of(key) for key, _ in named]
         scores = [self.scores_of(key, group) for key, group in named]
         return groups, select(groups, scores, ratio, scope=self.scope, round_to=self.round_to)
+
+    def find(self, graph: Graph) -> Dependencies:
+        """What may go together."""
+        return dependencies(graph, inexact=self.inexact)
 
     def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
         """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""

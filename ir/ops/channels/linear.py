@@ -25,9 +25,11 @@ def _track_matmul(node: Node, t: Tracker) -> None:
         last -= 1
         t.give(result, last, t.ids(a, -2))
     batched = [value for value in (a, b) if (value.rank or 0) > 2]
+    computed = a.constant is None and b.constant is None
     for axis in range(last):
-        place = axis - last - 2  # from the end of operands that are matrices
-        t.give(result, axis, aligned(batched, place, t))
+        ids = aligned(batched, axis - last - 2, t)  # from the end of operands that are matrices
+        t.give(result, axis, ids)
+        t.add_heads(ids if computed else None)
 
 
 def _track_gemm(node: Node, t: Tracker) -> None:
