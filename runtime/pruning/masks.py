@@ -31,8 +31,8 @@ def derivatives(
 ) -> dict[str, Doubles]:
     """Of each unit, |dy/dm|^2 / |y|^2 of all outputs y by its mask m: the mean over the feeds.
 
-    Those for which y is not finite, or 0, are left out; infinite where none is left. graph: is used up. members: of each group by its key, the tensor that is masked, and
-    how many units it has. path: a file to write to.
+    Those for which y is not finite, or 0, are left out; infinite where none is left. graph: is used up. members: of
+    each group by its key, the tensor that is masked, and how many units it has. path: a file to write to.
     """
     masks = {key: _mask(graph, member, f"mask {number}") for number, (key, (member, _)) in enumerate(members.items())}
     ir.save(graph, path)
