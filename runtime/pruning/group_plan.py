@@ -89,9 +89,11 @@ class GroupPlan:
     def cost(self) -> Cost:
         return mac_cost(self.graph, self.by_key, self.shapes)
 
-    def ratios(self, part: float) -> Ratios | None:
-        """How much goes of each group for a part of the cost; None where that cannot be had."""
-        found = allocate(self.curves, self.cost, part * self.cost({}))
+    def ratios(self, part: float, cost: Cost | None = None) -> Ratios | None:
+        """How much goes of each group for a part of the cost, by default in multiply-accumulates; None where that
+        cannot be had."""
+        wanted = cost or self.cost
+        found = allocate(self.curves, wanted, part * wanted({}))
         return None if found is None else Ratios(tuple([(key, float(count)) for key, count in found.items()]))
 
     @cached_property
