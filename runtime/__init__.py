@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from planish.runtime.calibrate import calibrate
     from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
+    from planish.runtime.compress import CompressResult, compress
     from planish.runtime.errors import SessionError, TaskError
     from planish.runtime.evaluate import Evaluation, evaluate
     from planish.runtime.inspect import Inspection, inspect
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Binding",
     "CompareReport",
+    "CompressResult",
     "Evaluation",
     "Inspection",
     "Metric",
@@ -51,6 +53,7 @@ __all__ = [
     "benchmark_creation",
     "calibrate",
     "compare",
+    "compress",
     "evaluate",
     "inspect",
     "optimize",
@@ -62,6 +65,7 @@ __all__ = [
 _HOMES = {
     "Binding": "bindings",
     "CompareReport": "agreement",
+    "CompressResult": "compress",
     "Evaluation": "evaluate",
     "Inspection": "inspect",
     "Metric": "task",
@@ -82,6 +86,7 @@ _HOMES = {
     "benchmark_creation": "benchmark",
     "calibrate": "calibrate",
     "compare": "compare",
+    "compress": "compress",
     "evaluate": "evaluate",
     "inspect": "inspect",
     "optimize": "compile",

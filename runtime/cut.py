@@ -97,13 +97,14 @@ def _stages(graph: Graph, seen: Collection[str], sizes: Sizes) -> list[_Stage]:
         if held < budget or place == len(nodes) - 1:
             continue
         live = {value: None for value in live if ends.get(value, -1) > place}
-        if all(_may_cross(value) and times[value.name] == 1 for value in live):
+        if all(may_cross(value) and times[value.name] == 1 for value in live):
             stages.append(_Stage())
             held = 0
     return stages
 
 
-def _may_cross(value: Value) -> bool:
+def may_cross(value: Value) -> bool:
+    """Whether a file can give out or take a value by its name."""
     return bool(value.name) and isinstance(value.type, TensorType)
 
 

@@ -14,6 +14,8 @@ from planish.passes.quantize.gram import Gram, Window
 from planish.runtime.providers import Array
 
 Floats = NDArray[np.float64]
+Places = tuple[slice, ...]
+"""Of rows: of those of a matrix, or of windows along each spatial axis."""
 
 _ROW_NUMBERS = 1 << 18
 """Of the rows that are worked on at a time."""
@@ -29,16 +31,41 @@ class Rows:
     """A Gemm's matrix holds them as columns."""
     window: Window | None = None
 
-    def of(self, x: Array) -> Iterator[Floats]:
-        """[groups, rows, k], a few rows at a time; how many depends on the shape of x alone."""
+    def of(self, x: Array, places: Places | None = None) -> Iterator[Floats]:
+        """[groups, rows, k], a few rows at a time; how many depends on the shape of x and on the places alone.
+
+        places: of the rows to take; by default all of a matrix, and at most 2048 of an image.
+        """
         if self.window is None:
-            matrix = x.T if self.transposed else x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+            matrix = self._matrix(x) if places is None else self._matrix(x)[places[0]]
             step = max(_ROW_NUMBERS // max(matrix.shape[1], 1), 1)
             for start in range(0, matrix.shape[0], step):
                 yield matrix[None, start : start + step].astype(np.float64)
             return
+        chosen = self.places(x, _MOST_WINDOWS) if places is None else places
         for image in x:
-            yield from _image_patches(image, self.window)
+            yield from _image_patches(image, self.window, chosen)
+
+    def places(self, x: Array, most: int, turn: int = 0) -> Places:
+        """So many rows at most, evenly spread: of a matrix, or of the windows along the spatial axes of every image.
+
+        Every n-th along each axis, n odd, so that no phase of what was upsampled by 2 is left out. turn: where they
+        begin; over many turns all rows are taken.
+        """
+        counts = (self._matrix(x).shape[0],) if self.window is None else _counts(x.shape[2:], self.window)
+        skip = 1
+        while math.prod(-(-count // skip) for count in counts) > most and skip < max(counts):
+            skip += 2
+        begins: list[int] = []
+        for count in counts:
+            turn, begin = divmod(turn, max(min(count, skip), 1))
+            begins.append(begin)
+        return tuple(slice(begin, count, skip) for begin, count in zip(begins, counts, strict=True))
+
+    def _matrix(self, x: Array) -> Array:
+        if x.ndim < len(("rows", "columns")):
+            return x.reshape(1, -1)
+        return x.T if self.transposed else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 class GramObserver:
@@ -83,30 +110,20 @@ class GramObserver:
             self._sum += total
 
 
-def _image_patches(image: Array, window: Window) -> Iterator[Floats]:
-    """The windows on one image [channels, *extents], a few rows of the first spatial axis of the result at a time.
-
-    Of a large image every n-th window along each axis, n odd, so that no phase of what was upsampled by 2 is left out.
-    """
+def _image_patches(image: Array, window: Window, places: Places) -> Iterator[Floats]:
+    """The windows at those places of one image [channels, *extents], a few rows of the first of them at a time."""
     begins, ends = _pads(image.shape[1:], window)
     padded = np.pad(image, ((0, 0), *zip(begins, ends, strict=True)))
-    spans = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
-    counts = [
-        (extent - span) // stride + 1 if extent >= span else 0
-        for extent, span, stride in zip(padded.shape[1:], spans, window.strides, strict=True)
-    ]
+    starts = [place.start * stride for place, stride in zip(places, window.strides, strict=True)]
+    counts = [len(range(place.start, place.stop, place.step)) for place in places]
     if not math.prod(counts):
         return
-    skip = 1
-    while math.prod(-(-count // skip) for count in counts) > _MOST_WINDOWS:
-        skip += 2
-    counts = [-(-count // skip) for count in counts]
     steps = padded.strides
-    moves = [step * stride * skip for step, stride in zip(steps[1:], window.strides, strict=True)]
+    moves = [step * stride * place.step for step, stride, place in zip(steps[1:], window.strides, places, strict=True)]
     within = [step * dilation for step, dilation in zip(steps[1:], window.dilations, strict=True)]
     depth = image.shape[0] // window.group
     patches = as_strided(
-        padded,
+        padded[(slice(None), *(slice(start, None) for start in starts))],
         (window.group, *counts, depth, *window.kernel),
         (steps[0] * depth, *moves, steps[0], *within),
         writeable=False,
@@ -116,6 +133,16 @@ def _image_patches(image: Array, window: Window) -> Iterator[Floats]:
     for start in range(0, counts[0], step):
         part = patches[:, start : start + step].astype(np.float64)
         yield part.reshape(window.group, -1, terms)
+
+
+def _counts(extents: tuple[int, ...], window: Window) -> tuple[int, ...]:
+    """Of the windows along each spatial axis."""
+    spans = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
+    padded = [extent + begin + end for extent, begin, end in zip(extents, *_pads(extents, window), strict=True)]
+    return tuple(
+        (extent - span) // stride + 1 if extent >= span else 0
+        for extent, span, stride in zip(padded, spans, window.strides, strict=True)
+    )
 
 
 def _pads(extents: tuple[int, ...], window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -20,9 +20,13 @@ from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
 from planish.runtime.pruning.fitting import RIDGES, Change
 from planish.runtime.pruning.kept_outputs import kept_outputs
+from planish.runtime.pruning.kept_tensors import KeptTensors
 from planish.runtime.pruning.product import Product, products
-from planish.runtime.pruning.side_by_side import Layer, Seen, Watched, look
+from planish.runtime.pruning.recorded import record
+from planish.runtime.pruning.side_by_side import Layer, Seen, SideBySide, Stepped
+from planish.runtime.pruning.steps import Steps
 from planish.runtime.samples import Feeds, parts_of
+from planish.runtime.session import Session
 from planish.runtime.task import Task
 
 Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
@@ -84,7 +88,8 @@ def reconstruct(
     Each Conv, Gemm and MatMul in turn, in the order of the graph, for what those before it give by then; a product that
     is added to a skip makes up for what that lost, too. The least squares are those of He, Zhang and Sun 2017 (arXiv
     1707.06168), with the ridge that does best on every third sample, which is held out; where none lowers the error
-    there, the weights stay. Sums are float64; of the tensors, those of one sample are held at a time.
+    there, the weights stay. Both models run in steps, each layer twice at most; what later steps need of every sample
+    is kept, 256 MiB of it in memory and the rest in a temporary folder. Sums are float64.
 
     Args:
         pruned: what `prune-channels` made of the original; neither is changed.
@@ -99,10 +104,10 @@ def reconstruct(
     given = samples if isinstance(samples, Task | str | os.PathLike) else tuple(samples)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
-        path = folder / "original.onnx"
-        ir.save(ir.load(at_path(stack, original, "graph.onnx")), path)
-        turns = _Turns(folder, path, given, where, limit)
-        found = turns.run(ir.load(at_path(stack, pruned, "graph.onnx")), progress)
+        paths = folder / "original.onnx", folder / "pruned.onnx"
+        for model, path in zip((original, pruned), paths, strict=True):
+            ir.save(ir.load(at_path(stack, model, "graph.onnx")), path)
+        found = _Turns(*paths, given, where, limit).run(progress)
         if output is not None:
             ir.save(found.graph, output)
         return replace(found, graph=ir.load(ir.emit(found.graph)))  # which holds on to no file of the folder
@@ -115,39 +120,36 @@ class _Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class _Turns:
-    folder: Path
     original: Path
+    pruned: Path
     samples: Samples
     target: Target
     limit: int | None
 
-    def run(self, graph: Graph, progress: Progress) -> ReconstructResult:
-        path = self._saved(graph, "pruned")
-        graph = ir.load(path)
+    def run(self, progress: Progress) -> ReconstructResult:
+        graph = ir.load(self.pruned)
         pairs, left = self._pairs(graph)
-        kept = {pair.layer.wanted: pair.layer.kept for pair in pairs}
         levels = sorted({pair.product.level for pair in pairs})
+        steps = {pair.layer.wanted: levels.index(pair.product.level) + 1 for pair in pairs}
+        sides = self._sides(pairs, steps)
         reports: list[LayerReport] = []
-        for place, level in enumerate(levels):
-            progress("reconstructing", place / len(levels))
-            graph = ir.load(path)
-            chosen = [pair for pair in self._pairs(graph, kept)[0] if pair.product.level == level]
-            news = [self._fitted(pair, seen) for pair, seen in zip(chosen, self._look(path, chosen), strict=True)]
+        for step in range(1, len(levels) + 1):
+            progress("reconstructing", (step - 1) / len(levels))
+            chosen = [pair for pair in pairs if steps[pair.layer.wanted] == step]
+            seen = sides.look(step, [pair.layer for pair in chosen])
+            news = [self._fitted(*each) for each in zip(chosen, seen, strict=True)]
             reports += [report for report, _ in news]
-            for pair, (_, change) in zip(chosen, news, strict=True):
-                if change is not None:
-                    pair.product.apply(change)
-            if any(change is not None for _, change in news):
-                before, path = path, self._saved(graph, f"partly-{level}")
-                before.unlink()
-        return ReconstructResult(ir.load(path), (*reports, *left), kept)
+            changes = {pair.layer.wanted: change for pair, (_, change) in zip(chosen, news, strict=True) if change}
+            _apply(changes, [pair.product for pair in chosen])
 
-    def _saved(self, graph: Graph, name: str) -> Path:
-        ir.save(graph, self.folder / f"{name}.onnx")
-        return self.folder / f"{name}.onnx"
+            def change(part: Graph, changes: Mapping[str, Change] = changes) -> None:
+                _apply(changes, products(part)[0])
 
-    def _pairs(self, graph: Graph, kept: Mapping[str, Ids] | None = None) -> tuple[list[_Pair], list[LayerReport]]:
-        """Products and what they correspond to. kept: known from a first time, when the weights still told it."""
+            sides.go_on(step, change)
+        return ReconstructResult(graph, (*reports, *left), {pair.layer.wanted: pair.layer.kept for pair in pairs})
+
+    def _pairs(self, graph: Graph) -> tuple[list[_Pair], list[LayerReport]]:
+        """Products and what they correspond to."""
         source = ir.load(self.original)
         results = {value.name for node in source.nodes for value in node.results}
         nodes = {node.results[0].name: node for node in source.nodes if node.results}
@@ -155,9 +157,8 @@ class _Turns:
         pairs: list[_Pair] = []
         for product in found:
             name, wanted = _name(product.node.result.name, nodes), _name(product.wanted.name, results)
-            outputs = None if kept is None else kept.get(product.wanted.name)
-            if kept is None and name in nodes and wanted in results:
-                outputs = kept_outputs(nodes[name], product.node)
+            known = name in nodes and wanted in results
+            outputs = kept_outputs(nodes[name], product.node) if known else None
             if outputs is None:
                 reasons = {**reasons, product.node.result.name: "its counterpart in the original is not to be found"}
                 continue
@@ -167,17 +168,23 @@ class _Turns:
             pairs.append(_Pair(product, layer))
         return pairs, [LayerReport(name, reason=reason) for name, reason in reasons.items()]
 
-    def _look(self, pruned: Path, chosen: Sequence[_Pair]) -> list[Seen]:
-        layers = [pair.layer for pair in chosen]
-        names = list(dict.fromkeys(layer.original for layer in layers))
-        ours = list(dict.fromkeys(name for layer in layers for name in (layer.x, layer.wanted)))
-        wanted = Watched(
-            ir.load(self.original), names, self.folder / "wanted.onnx", self.target,
-            outputs=isinstance(self.samples, Task),
-        )  # fmt: skip
-        given = Watched(ir.load(pruned), ours, self.folder / "given.onnx", self.target, outputs=False)
+    def _sides(self, pairs: Sequence[_Pair], steps: Mapping[str, int]) -> SideBySide:
+        looks = {
+            self.original: [(pair.layer.original, steps[pair.layer.wanted]) for pair in pairs],
+            self.pruned: list(steps.items()),
+        }
+        original, pruned = (
+            Stepped(path, Steps.of(ir.load(path), wanted), KeptTensors(path.with_suffix(".kept")), self.target)
+            for path, wanted in looks.items()
+        )
+
+        def put(run: int, feeds: Feeds) -> None:
+            original.take(run, feeds)
+            pruned.take(run, feeds)
+
         face = Face.of(self.original, self.target)
-        return look(wanted, given, layers, parts_of(self.samples, self.limit), face)
+        session = Session(self.original, self.target) if isinstance(self.samples, Task) else None
+        return SideBySide(original, pruned, record(parts_of(self.samples, self.limit), face, session, put))
 
     def _fitted(self, pair: _Pair, seen: Seen) -> tuple[LayerReport, Change | None]:
         """The best change on the samples that were held out."""
@@ -194,6 +201,13 @@ class _Turns:
         if not after < before:
             return LayerReport(name, before, after, "rejected"), None
         return LayerReport(name, before, after, "kept"), held[errors.index(after)]
+
+
+def _apply(changes: Mapping[str, Change], found: Iterable[Product]) -> None:
+    """By the names of what the products are to give."""
+    for product in found:
+        if product.wanted.name in changes:
+            product.apply(changes[product.wanted.name])
 
 
 def _name(name: str, known: Container[str]) -> str:

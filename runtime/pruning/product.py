@@ -14,7 +14,7 @@ from planish.ir.tensor import ArrayTensor
 from planish.passes.prune.carried import Addition, Place, add_to_biases
 from planish.passes.quantize.gram import Window, gram_key
 from planish.passes.replacing import erase_dead
-from planish.runtime.cut import outer_reads
+from planish.runtime.cut import may_cross, outer_reads
 from planish.runtime.patches import Rows
 from planish.runtime.pruning.fitting import Change, Doubles
 
@@ -118,6 +118,8 @@ def _product(node: Node, levels: Mapping[Value, int]) -> Product | str:
     if x is None or w is None or w.constant is None:
         return "its weight is no constant"
     shape = w.constant.shape
+    if not may_cross(node.result):
+        return "the type of its result is not known"
     if len(w.users) > 1:
         return "other nodes read its weight, too"
     if w.constant.dtype not in _FLOATS:

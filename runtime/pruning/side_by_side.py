@@ -1,25 +1,35 @@
-"""An original and a pruned model run on the same samples, and what the pruned one's products lack."""
+"""An original and a pruned model run step by step on the same samples, and what the pruned one's products lack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from planish import ir
-from planish.ir import Graph, Value
+from planish.ir import Graph
 from planish.ir.ops.channels.atoms import Ids
 from planish.passes.errors import CalibrationError
-from planish.runtime.model_run import Face, ModelRun
-from planish.runtime.patches import Rows
+from planish.runtime.patches import Places, Rows
 from planish.runtime.providers import Array, Target
 from planish.runtime.pruning.fitting import Doubles, Moments
-from planish.runtime.pruning.held_out import is_held_out
-from planish.runtime.samples import Feeds, Parts
-from planish.runtime.session import Result, Session
-from planish.runtime.task import Outputs
+from planish.runtime.pruning.held_out import EVERY
+from planish.runtime.pruning.kept_tensors import KeptTensors
+from planish.runtime.pruning.steps import Steps, reduce_to
+from planish.runtime.samples import Feeds
+from planish.runtime.session import Session
+
+Change = Callable[[Graph], None]
+
+_ROWS_A_WEIGHT = 128
+_FEW_ROWS, _MANY_ROWS = 1 << 13, 1 << 16
+"""Of a layer, over all runs, so many rows for each weight of an output, and within these: more say the same again."""
+_LEAST_ROWS = 16
+"""Of a layer in one run."""
 
 
 class Layer(NamedTuple):
@@ -41,88 +51,156 @@ class Seen(NamedTuple):
     held_out: Moments
 
 
-class Watched:
-    """A model that shows some of its tensors beside its outputs; the graph is used up."""
+class Turn(NamedTuple):
+    """Of a run: where its rows begin among those that are taken in turn, and how many runs there are."""
 
-    def __init__(self, graph: Graph, names: Sequence[str], path: Path, target: Target, *, outputs: bool) -> None:
-        """outputs: whether the model's own are computed, too."""
-        known = {value.name: value for value in graph.inputs}
-        known |= {value.name: value for node in graph.nodes for value in node.results}
-        self._inputs = [value.name for value in graph.inputs if value.name in names]
-        self._shown = {name: name for name in names if name not in self._inputs}
-        given: dict[str, Value] = dict(zip(graph.output_names, graph.outputs, strict=True)) if outputs else {}
-        behind = {value: name for name, value in given.items()}
-        for name in self._shown:
-            value = known[name]
-            self._shown[name] = behind.setdefault(value, name)
-            given[self._shown[name]] = value
-        self.count = len(graph.output_names) if outputs else 0
-        graph.set_results(list(given.values()), list(given))
-        ir.save(graph, path)
-        self.session = Session(path, target)
-        self._places = {argument.name: place for place, argument in enumerate(self.session.outputs)}
-
-    def run(self, feeds: Feeds) -> tuple[Sequence[Result], dict[str, Array]]:
-        """The outputs, and the tensors by name."""
-        accepted = {argument.name for argument in (*self.session.inputs, *self.session.overridable)}
-        results = self.session.run({name: feed for name, feed in feeds.items() if name in accepted})
-        found = {name: results[self._places[shown]] for name, shown in self._shown.items()}
-        found |= {name: feeds[name] for name in self._inputs if name in feeds}
-        return results[: self.count], {name: np.asarray(array) for name, array in found.items()}
+    number: int
+    of: int
 
 
-def look(original: Watched, pruned: Watched, layers: Sequence[Layer], samples: Parts[object], face: Face) -> list[Seen]:
-    """Run both models on the samples; what a task feeds back from one run to the next is the original's.
+class Stepped:
+    """A model that runs in steps; what lies between them is kept for every run."""
 
-    Raises CalibrationError where a sample does not fit, or the two models give a layer's result different shapes.
+    def __init__(self, path: Path, steps: Steps, kept: KeptTensors, target: Target) -> None:
+        self._path = path
+        self._steps = steps
+        self._kept = kept
+        self._target = target
+
+    def take(self, run: int, feeds: Feeds) -> None:
+        """The inputs of a run, before the first step."""
+        for name in self._steps.kept(0):
+            if name in feeds:
+                self._kept.put(run, name, feeds[name])
+
+    def opened(self, step: int, wanted: Sequence[str], change: Change | None = None) -> Opened:
+        """What makes those tensors of what was kept before the step. change: made to the graph first."""
+        known = self._steps.kept(step - 1)
+        names = list(dict.fromkeys(wanted))
+        made = [name for name in names if name not in known]
+        session = None
+        if made:
+            graph = ir.load(self._path)
+            if change is not None:
+                change(graph)
+            reduce_to(graph, known, made)
+            path = self._path.with_name(f"step-{self._path.name}")
+            ir.save(graph, path)
+            session = Session(path, self._target)
+        return Opened(self._kept, session, [name for name in names if name in known])
+
+    def new(self, step: int) -> list[str]:
+        """What the step makes for later ones."""
+        known = self._steps.kept(step - 1)
+        return [name for name in self._steps.kept(step) if name not in known]
+
+    def keep(self, run: int, tensors: Mapping[str, Array], names: Sequence[str]) -> None:
+        for name in names:
+            self._kept.put(run, name, tensors[name])
+
+    def leave(self, step: int) -> None:
+        """Forget what no later step reads."""
+        later = self._steps.kept(step)
+        self._kept.drop(name for name in self._steps.kept(step - 1) if name not in later)
+
+
+@dataclass(frozen=True)
+class Opened:
+    kept: KeptTensors
+    session: Session | None
+    known: Sequence[str]
+
+    def run(self, run: int) -> dict[str, Array]:
+        """The tensors by name."""
+        found: dict[str, Array] = {name: np.asarray(feed) for name, feed in self.kept.get(run, self.known).items()}
+        if self.session is not None:
+            names = [argument.name for argument in (*self.session.inputs, *self.session.overridable)]
+            results = self.session.run(self.kept.get(run, names))
+            for argument, result in zip(self.session.outputs, results, strict=True):
+                found[argument.name] = np.asarray(result)
+        return found
+
+
+class SideBySide:
+    """held_out: of each run, whether its sample judges the fits."""
+
+    def __init__(self, original: Stepped, pruned: Stepped, held_out: Sequence[bool]) -> None:
+        self._original = original
+        self._pruned = pruned
+        self._held_out = held_out
+
+    def look(self, step: int, layers: Sequence[Layer]) -> list[Seen]:
+        """What the layers of that step lack by then; the steps before it are done.
+
+        Raises CalibrationError where the two models give a layer's result different shapes.
+        """
+        found = [Seen(Moments(), Moments()) for _ in layers]
+        new = self._original.new(step)
+        original = self._original.opened(step, [*(layer.original for layer in layers), *new])
+        pruned = self._pruned.opened(step, [name for layer in layers for name in (layer.x, layer.wanted)])
+        for run, held_out in enumerate(self._held_out):
+            wanted, given = original.run(run), pruned.run(run)
+            self._original.keep(run, wanted, new)
+            turn = Turn(run // EVERY, len(self._held_out))
+            for layer, seen in zip(layers, found, strict=True):
+                _add(layer, seen.held_out if held_out else seen.fitted, wanted, given, turn)
+        self._original.leave(step)
+        return found
+
+    def go_on(self, step: int, change: Change) -> None:
+        """Run that step of the pruned model, whose layers were fitted. change: makes them what they are now."""
+        new = self._pruned.new(step)
+        opened = self._pruned.opened(step, new, change)
+        for run in range(len(self._held_out)):
+            self._pruned.keep(run, opened.run(run), new)
+        self._pruned.leave(step)
+
+
+def _add(
+    layer: Layer, moments: Moments, originals: Mapping[str, Array], pruned: Mapping[str, Array], turn: Turn
+) -> None:
+    """Add a run to the sums.
+
+    Raises CalibrationError where the two models give a layer's result different shapes.
     """
-    found = [Seen(Moments(), Moments()) for _ in layers]
-    names = [argument.name for argument in original.session.outputs[: original.count]]
-    number = 0
-    for part in samples.parts:
-        for item in part:
-            where, held_out = samples.runner.where(item), is_held_out(number)
-
-            def work(feeds: Feeds, where: str = where, held_out: bool = held_out) -> Outputs:
-                face.check(feeds, where)
-                outputs, wanted = original.run(feeds)
-                _, given = pruned.run(feeds)
-                for layer, seen in zip(layers, found, strict=True):
-                    _add(layer, seen.held_out if held_out else seen.fitted, wanted, given)
-                return Outputs(dict(zip(names, outputs, strict=True)), face.label)
-
-            samples.runner.run(item, ModelRun(face, work))
-            number += 1
-    return found
-
-
-def _add(layer: Layer, moments: Moments, originals: Mapping[str, Array], pruned: Mapping[str, Array]) -> None:
-    wanted = np.take(originals[layer.original], layer.kept, axis=layer.channel)
-    given = pruned[layer.wanted]
-    if wanted.shape != given.shape:
+    wanted, given, x = originals[layer.original], pruned[layer.wanted], pruned[layer.x]
+    expected = list(wanted.shape)
+    expected[layer.channel] = len(layer.kept)
+    if list(given.shape) != expected:
         raise CalibrationError(
-            f"{layer.wanted!r} has the shape {list(given.shape)} in the pruned model, and {list(wanted.shape)} of what "
+            f"{layer.wanted!r} has the shape {list(given.shape)} in the pruned model, and {expected} of what "
             "the original gives there: they are not one model before and after pruning"
         )
-    if not wanted.size:
+    if not given.size:
         return
-    wanted = _outputs(wanted, layer)
+    places = layer.rows.places(x, _most_rows(layer, x, turn), turn.number)
+    wanted = _outputs(wanted, layer, places, layer.kept)
     with np.errstate(invalid="ignore"):  # infinities, which are left out
-        lacking = wanted - _outputs(given, layer)
+        lacking = wanted - _outputs(given, layer, places)
     begin = 0
-    for rows in layer.rows.of(pruned[layer.x]):
+    for rows in layer.rows.of(x, places):
         end = begin + rows.shape[1]
-        if layer.rows.window is not None and begin >= lacking.shape[1]:
-            break
         moments.add(rows, lacking[:, begin:end], wanted[:, begin:end])
         begin = end
 
 
-def _outputs(result: Array, layer: Layer) -> Doubles:
-    """[groups, rows, outputs], the rows in the order of those of the input."""
-    array = result.astype(np.float64)
+def _most_rows(layer: Layer, x: Array, turn: Turn) -> int:
+    """Of one matrix, or of each image."""
+    window = layer.rows.window
+    weights, images = x.shape[0 if layer.rows.transposed else -1], 1
+    if window is not None:
+        weights, images = x.shape[1] // window.group * math.prod(window.kernel), x.shape[0]
+    most = min(max(_ROWS_A_WEIGHT * weights, _FEW_ROWS), _MANY_ROWS)
+    return max(most // (turn.of * images), _LEAST_ROWS)
+
+
+def _outputs(result: Array, layer: Layer, places: Places, kept: Ids | None = None) -> Doubles:
+    """[groups, rows, outputs], the rows in the order of those of the input; kept: of the outputs."""
     if layer.rows.window is None:
-        return array.reshape(1, -1, array.shape[-1])
+        matrix = result.reshape(-1, result.shape[-1])[places[0]]
+        return (matrix if kept is None else matrix[:, kept])[None].astype(np.float64)
+    array = result[(slice(None), slice(None), *places)]
+    array = (array if kept is None else array[:, kept]).astype(np.float64)
     n, channels = array.shape[:2]
     parts = array.reshape(n, layer.groups, channels // layer.groups, -1)
     return parts.transpose(1, 0, 3, 2).reshape(layer.groups, -1, channels // layer.groups)

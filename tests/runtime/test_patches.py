@@ -178,3 +178,36 @@ def test_of_a_large_image_windows_of_every_phase_are_taken() -> None:
     assert 1000 < found.count <= 2048
     np.testing.assert_allclose(found.mean[0], [1 / 4] * 4 + [1 / 16] * 16, rtol=0.2)
     np.testing.assert_allclose(found.matrix[0].diagonal() / found.count, found.mean[0])
+
+
+@pytest.mark.parametrize("name", CONVS)
+@pytest.mark.parametrize("most", [1, 3, 7, 10_000])
+def test_windows_at_places_are_those_of_the_result(name: str, most: int) -> None:
+    """Rows times weights are the results at the same places; in turn, all of them are taken."""
+    shape, weight_shape, attributes = CONVS[name]
+    rng = np.random.default_rng(1)
+    x, weight = (rng.standard_normal(s).astype(np.float32) for s in (shape, weight_shape))
+    graph, node = convolution(shape, weight, attributes)
+    window = Window.of(node)
+    assert window is not None
+    y = np.asarray(Session(ir.emit(graph).SerializeToString()).run({"x": x})[0], np.float64)
+    filters = weight.astype(np.float64).reshape(window.group, weight_shape[0] // window.group, -1)
+    seen = np.zeros(y.shape[2:], np.bool_)
+    for turn in range(y.size):
+        places = Rows(window=window).places(x, most, turn)
+        rows = np.concatenate(list(Rows(window=window).of(x, places)), axis=1)
+        assert 0 < rows.shape[1] <= most * len(x)
+        made = np.matmul(rows, filters.transpose(0, 2, 1)).transpose(0, 2, 1).reshape(weight_shape[0], len(x), -1)
+        at = y[(slice(None), slice(None), *places)]
+        np.testing.assert_allclose(made.transpose(1, 0, 2), at.reshape(len(x), weight_shape[0], -1), atol=1e-4)
+        seen[places] = True
+    assert seen.all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_of_a_matrix_at_places(transposed: bool) -> None:
+    x = np.arange(40, dtype=np.float32).reshape(10, 4)
+    rows = Rows(transposed)
+    places = rows.places(x.T if transposed else x, 4, 2)
+    (found,) = rows.of(x.T if transposed else x, places)
+    np.testing.assert_array_equal(found[0], x[2::3])
