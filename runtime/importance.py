@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from planish import ir
 from planish.passes.errors import PipelineError
-from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.dependency import Group
 from planish.passes.prune.importance import MEASURED, Importance
 from planish.passes.prune.importance.activations import dissimilarity, entropy, hessian_diagonal
 from planish.passes.prune.importance.consumers import consumers, readings
 from planish.passes.prune.importance.removal_order import Consumer, removal_order
 from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
 from planish.passes.prune.preparation import prepare
+from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.quantize.gram import Gram
 from planish.passes.run import Run
 from planish.runtime.files import Model, at_path
@@ -38,6 +40,7 @@ def importance(
     criteria: Collection[Importance] = ("obs",),
     *,
     inexact: bool = False,
+    whole_heads: bool = False,
     target: Target | None = None,
     limit: int | None = None,
     progress: Progress = silent,
@@ -47,6 +50,7 @@ def importance(
     Args:
         model: as the pass that prunes is given it: names of groups are those of its nodes.
         inexact: also units that only a pass with this option lets go.
+        whole_heads: the units of prune-heads, rather than those of prune-channels.
         limit: so many samples, evenly spread over a task or a folder; the first ones of an iterable.
 
     Raises:
@@ -62,7 +66,7 @@ def importance(
         path = at_path(stack, model, "graph.onnx")
         graph = ir.load(path)
         prepare(graph, Run())
-        groups = dependencies(graph, inexact=inexact).groups
+        groups = (PruneHeads if whole_heads else PruneChannels)(inexact=inexact).find(graph).groups
         grams = not set(criteria).isdisjoint(_OF_GRAMS)
         seen = see(path, groups, parts_of(samples, limit), where, progress, grams=grams)
         return scores_of(groups, seen, criteria, str(model) if not isinstance(model, ir.Graph) else model.name)
