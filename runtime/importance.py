@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from planish import ir
 from planish.passes.errors import PipelineError
-from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.dependency import Group
 from planish.passes.prune.importance import MEASURED, Importance
 from planish.passes.prune.importance.activations import dissimilarity, entropy, hessian_diagonal
 from planish.passes.prune.importance.consumers import consumers, readings
 from planish.passes.prune.importance.removal_order import Consumer, removal_order
 from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
 from planish.passes.prune.preparation import prepare
+from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.quantize.gram import Gram
 from planish.passes.run import Run
 from planish.runtime.fidelity import record
@@ -44,6 +46,7 @@ def importance(
     criteria: Collection[Importance] = ("obs",),
     *,
     inexact: bool = False,
+    whole_heads: bool = False,
     target: Target | None = None,
     limit: int | None = None,
     progress: Progress = silent,
@@ -53,6 +56,7 @@ def importance(
     Args:
         model: as the pass that prunes is given it: names of groups are those of its nodes.
         inexact: also units that only a pass with this option lets go.
+        whole_heads: the units of prune-heads, rather than those of prune-channels.
         limit: so many samples, evenly spread over a task or a folder; the first ones of an iterable.
 
     Raises:
@@ -67,7 +71,8 @@ def importance(
     with ExitStack() as stack:
         path = at_path(stack, model, "graph.onnx")
         name = str(model) if not isinstance(model, ir.Graph) else model.name
-        found = measure(path, parts_of(samples, limit), criteria, where, progress, inexact=inexact)
+        parts = parts_of(samples, limit)
+        found = measure(path, parts, criteria, where, progress, inexact=inexact, whole_heads=whole_heads)
         return replace(found, model=name)
 
 
@@ -79,13 +84,14 @@ def measure(
     progress: Progress,
     *,
     inexact: bool = False,
+    whole_heads: bool = False,
 ) -> UnitScores:
     """As `importance`, of a file and samples that were chosen."""
     if "taylor" in criteria:  # which goes through them again
         samples = replace(samples, parts=[list(part) for part in samples.parts])
     graph = ir.load(path)
     prepare(graph, Run())
-    groups = dependencies(graph, inexact=inexact).groups
+    groups = (PruneHeads if whole_heads else PruneChannels)(inexact=inexact).find(graph).groups
     seen = see(path, groups, samples, target, progress, grams=not set(criteria).isdisjoint(_OF_GRAMS))
     found = scores_of(groups, seen, [name for name in criteria if name != "taylor"], str(path))
     if "taylor" not in criteria:

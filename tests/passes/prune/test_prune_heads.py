@@ -15,6 +15,7 @@ from planish.models.architectures import ARCHITECTURES, Exporter
 from planish.models.zoo import ZooError, fetch
 from planish.passes import PassRecord, PipelineError
 from planish.passes.prune.prune_heads import PruneHeads
+from planish.runtime.importance import importance
 from tests.equivalence import same_interface
 from tests.passes.prune.attentions import ATTENTIONS, WORDS, fused, layer, microsoft_packed, mixed, one_key, split
 from tests.passes.prune.pruned import analysed, parameters, pruned
@@ -201,6 +202,25 @@ def test_one_key_for_all_stays() -> None:
         (12, 8),
         (16, 12),
     ]
+
+
+def test_what_was_measured_of_heads() -> None:
+    """By least loss: a head whose values are the sum of two others' is made up for by these."""
+    n = Net(WORDS)
+    q, k = n.op("MatMul", n.x, n.weight(12, 32)), n.op("MatMul", n.x, n.b.constant(np.zeros((12, 32), np.float32)))
+    w = n.random.standard_normal((12, 4, 8)).astype(np.float32)
+    w[:, 2] = w[:, 0] + w[:, 3]
+    v = split(n, n.op("MatMul", n.x, n.b.constant(w.reshape(12, 32))), 4, 8)
+    graph = n.end(n.linear(mixed(n, split(n, q, 4, 8), split(n, k, 4, 8, (0, 2, 3, 1)), v), (32, 12)))
+    graph = ir.load(ir.emit(graph))
+    feeds = [{"x": n.random.standard_normal((3, 7, 12)).astype(np.float32)} for _ in range(64)]
+    scores = importance(graph, feeds, ("obs",), whole_heads=True)
+    found = PruneHeads(ratio=0.25, importance="obs", scores=scores)
+    _, gone = found.choose(found.find(graph).groups)
+    assert [int(flags.sum()) for flags in gone] == [1]
+    assert int(np.flatnonzero(gone[0])[0]) in {0, 2, 3}
+    stage = PruneHeads(ratio=0.25, importance="obs", scores=scores)
+    assert len(passes.run(graph, (stage,))[0].rewrites) == 1
 
 
 def test_options() -> None:
