@@ -53,7 +53,9 @@ from planish.passes.manager import (
 from planish.passes.pipelines import format_pipeline
 from planish.passes.pipelines import parse as parse_text
 from planish.passes.precision.convert_precision import ConvertPrecision
+from planish.passes.prune.prune_blocks import PruneBlocks
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.quantize.clip_weights import ClipWeights
 from planish.passes.quantize.cluster_weights import ClusterWeights
 from planish.passes.quantize.equalize_channels import EqualizeChannels
@@ -184,7 +186,9 @@ PASSES: Mapping[str, type[Pass]] = {
     "cluster-weights": ClusterWeights,
     "convert-precision": ConvertPrecision,
     "factorize": Factorize,
+    "prune-blocks": PruneBlocks,
     "prune-channels": PruneChannels,
+    "prune-heads": PruneHeads,
     "remove-quantization": RemoveQuantization,
     "sparsify": Sparsify,
     "to-qoperator": ToQOperator,

@@ -2,15 +2,15 @@
 
     simplify,fuse{only=conv-*},fixpoint<8>(fold-constants{limit=1024},remove-dead-nodes)
 
-A pass takes its options in braces, a calibration by its file. A named pipeline takes `only` and `skip`: patterns of the
-names of its passes, several joined by `|`. `fixpoint<N>(...)` repeats what it holds until nothing changes, at most N
-times.
+A pass takes its options in braces; what was measured, such as a calibration, by its file. A named pipeline takes `only`
+and `skip`: patterns of the names of its passes, several joined by `|`. `fixpoint<N>(...)` repeats what it holds until
+nothing changes, at most N times.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,9 +18,19 @@ from typing import cast, get_args, get_origin, get_type_hints
 
 from planish.passes.errors import CalibrationError, PipelineError
 from planish.passes.manager import Fixpoint, Pass, Stage
+from planish.passes.prune.block_scores import BlockScores, load_block_scores
+from planish.passes.prune.importance.unit_scores import UnitScores, load_unit_scores
+from planish.passes.prune.ratios import Ratios, load_ratios
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.calibration_file import load_calibration
 
+_FILES: Mapping[type, Callable[[str], object]] = {
+    BlockScores: load_block_scores,
+    Calibration: load_calibration,
+    Ratios: load_ratios,
+    UnitScores: load_unit_scores,
+}
+"""Options that are given as a file, and what reads it."""
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_][\w.-]*)|([,(){}=<>])|\"((?:[^\"\\]|\\.)*)\"|([^\s,(){}=<>\"]+))")
 
 
@@ -165,7 +175,7 @@ class _Parser:
 
     def make(self, kind: type[Pass], options: Mapping[str, str]) -> Pass:
         known: dict[str, Field[object]] = {f.name.replace("_", "-"): f for f in fields(kind)}
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind) if options else {}
         values: dict[str, object] = {}
         for name, text in options.items():
             if name not in known:
@@ -186,10 +196,11 @@ class _Parser:
                 return int(text)
             if float in (hint, *choices):
                 return float(text)
-            if Calibration in (hint, *choices):
-                return load_calibration(text)
+            load = next((load for kind, load in _FILES.items() if kind in (hint, *choices)), None)
+            if load is not None:
+                return load(text)
         except CalibrationError as error:
-            raise self.error(f"{kind.name} takes {name} as the file of a calibration: {error}") from error
+            raise self.error(f"{kind.name} takes {name} as a file: {error}") from error
         except (ValueError, KeyError):
             expected = "true or false" if hint is bool else getattr(hint, "__name__", str(hint))
             raise self.error(f"{kind.name} takes {name} as {expected}, not {text!r}") from None

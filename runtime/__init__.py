@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from planish.runtime.calibrate import calibrate
     from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
+    from planish.runtime.compress import CompressResult, compress
     from planish.runtime.errors import SessionError, TaskError
     from planish.runtime.evaluate import Evaluation, evaluate
+    from planish.runtime.importance import importance
     from planish.runtime.inspect import Inspection, inspect
     from planish.runtime.providers import Target
     from planish.runtime.prune import PruneResult, prune
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Binding",
     "CompareReport",
+    "CompressResult",
     "Evaluation",
     "Inspection",
     "Metric",
@@ -51,7 +54,9 @@ __all__ = [
     "benchmark_creation",
     "calibrate",
     "compare",
+    "compress",
     "evaluate",
+    "importance",
     "inspect",
     "optimize",
     "prune",
@@ -62,6 +67,7 @@ __all__ = [
 _HOMES = {
     "Binding": "bindings",
     "CompareReport": "agreement",
+    "CompressResult": "compress",
     "Evaluation": "evaluate",
     "Inspection": "inspect",
     "Metric": "task",
@@ -82,7 +88,9 @@ _HOMES = {
     "benchmark_creation": "benchmark",
     "calibrate": "calibrate",
     "compare": "compare",
+    "compress": "compress",
     "evaluate": "evaluate",
+    "importance": "importance",
     "inspect": "inspect",
     "optimize": "compile",
     "prune": "prune",

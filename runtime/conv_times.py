@@ -7,16 +7,10 @@ for some processors; they hold for the very same one, with the same release of O
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import platform
-import secrets
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,10 +22,10 @@ from planish import ir
 from planish.ir import DType, Node
 from planish.ir.build import Builder
 from planish.passes.quantize.calibration import Calibration
-from planish.runtime.providers import Target, version
+from planish.runtime.providers import Target
 from planish.runtime.session import Session
+from planish.runtime.times_file import TimesFile, best_seconds
 
-_RUNS, _LEAST_SECONDS = 5, 0.01
 _ROUNDS = 4
 _MUCH = 0.95
 _NUMBERS = 8
@@ -114,14 +108,12 @@ class ConvTimes:
     def __init__(self, target: Target, folder: Path | None = None) -> None:
         """folder: where times are kept between runs; None keeps none."""
         self.target = target
-        self.machine = _machine(target)
-        self.file = None if folder is None else folder / f"conv-times-{self.machine}.json"
-        self.times: dict[str, tuple[float, float]] = _read(self.file)
-        self._shipped = _shipped()["processors"].get(self.machine, {})
+        self.kept = TimesFile("conv-times", 2, target, folder)
+        self._shipped = _shipped()["processors"].get(self.kept.machine, {})
 
     def known(self, shape: ConvShape) -> tuple[float, float] | None:
         """The seconds with zero point 0 and with 1, where they were measured before or ship for this machine."""
-        found = self.times.get(shape.key) or self._shipped.get(shape.key)
+        found = self.kept.seconds.get(shape.key) or self._shipped.get(shape.key)
         return None if found is None else (found[0], found[1])
 
     def prefers_shift(self, shape: ConvShape) -> bool:
@@ -131,8 +123,8 @@ class ConvTimes:
 
     def measure(self, shape: ConvShape) -> tuple[float, float]:
         """As `known`, measured now and kept, whatever was kept before."""
-        found = self.times[shape.key] = self._measure(shape)
-        self._write()
+        found = self._measure(shape)
+        self.kept.keep(shape.key, found)
         return found
 
     def _measure(self, shape: ConvShape) -> tuple[float, float]:
@@ -147,34 +139,8 @@ class ConvTimes:
             best = [float("inf")] * 2
             for _ in range(_ROUNDS):
                 for index, session in enumerate(sessions):
-                    best[index] = min(best[index], _seconds(session, feeds))
+                    best[index] = min(best[index], best_seconds(session, feeds))
         return best[0], best[1]
-
-    def _write(self) -> None:
-        if self.file is None:
-            return
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.file.with_suffix(f".{secrets.token_hex(4)}")
-            with temporary.open("w") as file:
-                json.dump({"target": asdict(self.target), "seconds": self.times}, file, default=str)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.file)
-        except OSError:  # what cannot be kept is measured again
-            self.file = None
-
-
-def _seconds(session: Session, feeds: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> float:
-    session.run(feeds)
-    best, begin = float("inf"), time.perf_counter()
-    runs = 0
-    while runs < _RUNS or time.perf_counter() - begin < _LEAST_SECONDS:
-        start = time.perf_counter()
-        session.run(feeds)
-        best = min(best, time.perf_counter() - start)
-        runs += 1
-    return best
 
 
 def _model(shape: ConvShape, zero_point: int) -> ir.Graph:
@@ -192,36 +158,3 @@ def _model(shape: ConvShape, zero_point: int) -> ir.Graph:
     y = b.node("Conv", (real, weight), {"pads": pads + pads, "strides": shape.strides, "kernel_shape": shape.kernel})
     b.output("y", b.node("DequantizeLinear", (b.node("QuantizeLinear", (y, step, middle)), step, middle)))
     return b.graph()
-
-
-def _machine(target: Target) -> str:
-    """Of the processor, ONNX Runtime and the threads."""
-    try:
-        info = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-        lines = [line for line in info.splitlines() if line.startswith(("model name", "flags", "Features"))]
-    except OSError:
-        lines = [platform.processor()]
-    text = "\n".join([*lines, platform.machine(), version(), target.provider, str(target.threads)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _read(file: Path | None) -> dict[str, tuple[float, float]]:
-    if file is None:
-        return {}
-    try:
-        content: object = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    seconds = cast("Mapping[str, object]", content).get("seconds") if isinstance(content, dict) else None
-    if not isinstance(seconds, dict):
-        return {}
-    pairs = cast("Mapping[str, object]", seconds)
-    return {key: pair for key, value in pairs.items() if (pair := _pair(value)) is not None}
-
-
-def _pair(value: object) -> tuple[float, float] | None:
-    """Two positive numbers; None where they are none."""
-    if not isinstance(value, list) or len(numbers := cast("list[object]", value)) != 2:
-        return None
-    found = [float(number) for number in numbers if isinstance(number, int | float)]
-    return (found[0], found[1]) if len(found) == 2 and min(found) > 0 and math.isfinite(max(found)) else None

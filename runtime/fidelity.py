@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,12 +56,15 @@ class References:
 
     def fidelity(self, model: str | os.PathLike[str], target: Target) -> Fidelity:
         """Of a model's outputs. Raises SessionError where ONNX Runtime cannot open or run it."""
-        session = Session(model, target)
+        return self.fidelity_of(Session(model, target).run)
+
+    def fidelity_of(self, run: Callable[[Feeds], Sequence[Result]]) -> Fidelity:
+        """Of what a function makes of the inputs."""
         noises: list[float] = []
         cosines: list[float] = []
         same: list[float] = []
         for feeds, wanted in zip(self.feeds, self.outputs, strict=True):
-            found = floats_of(session.run(feeds))
+            found = floats_of(run(feeds))
             a, b = _row(wanted), _row(found)
             power = float(a @ a)
             noises.append(float((a - b) @ (a - b)) / max(power, _TINY))

@@ -77,7 +77,7 @@ def profile_target(
         progress(f"measuring {shape.key}", place / len(shapes))
         found[shape] = times.measure(shape) if again or shape not in known else known[shape]
     progress("done", 1.0)
-    return Profile(found, len(known), unknown, times.file)
+    return Profile(found, len(known), unknown, times.kept.path)
 
 
 def _shapes(models: Sequence[tuple[Path, Binding]], target: Target) -> tuple[dict[ConvShape, None], int]:

@@ -31,6 +31,7 @@ def prune(
     pruning: PruneChannels | None = None,
     max_drop: float = 0.01,
     reconstructing: bool = True,
+    uniform: bool = False,
     target: Target | None = None,
     limit: int | None = None,
     seconds: float = 10.0,
@@ -45,8 +46,11 @@ def prune(
         samples: a task, whose main metric on its calibration split the budget is on; or a folder of .npz files, or
             feeds, for which it is on the cosine between the model's outputs and the pruned one's.
         ratio: the part of the channels of each group that goes. macs: the part of the multiply-accumulates that may
-            stay. Neither: the most that holds the budget, to a part of 1/32, by bisection.
-        pruning: what units matter by, which stay, and how many go together; its ratio is not looked at.
+            stay, where each group loses what hurts the outputs the least. Neither: the most that holds the budget, to
+            a part of 1/32, by bisection.
+        pruning: what units matter by, which stay, and how many go together; its ratio is not looked at. By default
+            they go in the order of the least loss ("obs").
+        uniform: the same part of every group.
         limit: so many samples; None for all.
         seconds: for measuring a pair of models.
 
@@ -60,12 +64,13 @@ def prune(
     for name, part in (("ratio", ratio), ("macs", macs)):
         if part is not None and not 0 < part < 1:
             raise PipelineError(f"prune takes {name} between 0 and 1, not {part}")
+    how = pruning or PruneChannels(importance="obs")
     where = replace(target or Target(), threads=(target or Target()).threads or 1)
     if not isinstance(samples, Task | str | os.PathLike | Sequence):
         samples = tuple(samples)  # they are gone through more than once
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         search = Search(
-            Path(source), Path(target_path), samples, pruning or PruneChannels(), where, Path(folder), max_drop,
-            reconstructing, limit, progress,
+            Path(source), Path(target_path), samples, how, where, Path(folder), max_drop,
+            reconstructing, uniform, limit, progress,
         )  # fmt: skip
         return search.run(ratio, macs, seconds)

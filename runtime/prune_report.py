@@ -30,6 +30,7 @@ def _candidate_dict(candidate: PruneCandidate) -> dict[str, object]:
         "value": candidate.value,
         "drop": candidate.drop,
         "latency": None if candidate.latency is None else candidate.latency.as_dict(),
+        "groups": [{"name": loss.name, "units": loss.units, "gone": loss.gone} for loss in candidate.groups],
         "layers": [layer.as_dict() for layer in candidate.layers],
     }
 
@@ -42,6 +43,9 @@ def prune_text(result: PruneResult) -> str:
         f"{result.target}: {chosen.name}, {size(chosen.bytes)}; {result.metric} of {result.judged} samples that no "
         f"weight was fitted to may drop by {result.max_drop:g}"
     )
+    if chosen.groups:
+        rows = [(loss.name, str(loss.units), str(loss.gone), f"{loss.gone / loss.units:.0%}") for loss in chosen.groups]
+        lines += ["", table(("group", "channels", "gone", "part"), rows)]
     return "\n".join([*lines, *([f"not pruned: {result.reason}"] if result.reason else [])])
 
 

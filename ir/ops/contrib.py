@@ -6,9 +6,9 @@ each gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from planish.ir.dim import Shape
+from planish.ir.dim import Shape, floor_div
 from planish.ir.graph import Node, Value
 from planish.ir.ops.broadcast import broadcast
 from planish.ir.ops.elementwise import infer_same
@@ -18,7 +18,6 @@ from planish.ir.types import DType, TensorType, Type
 
 Types = Sequence[Type | None]
 _HIDDEN, _HEADS = 3, 4
-_BEFORE_PAST = 6
 
 
 def _shape(value: Value | None) -> Shape | None:
@@ -85,9 +84,30 @@ def _infer_multi_head_attention(node: Node) -> Sequence[Type | None]:
     return found
 
 
-def _keeps_nothing(node: Node) -> bool:
+def _infer_grouped_attention(node: Node) -> Types:
+    """Of the query's type and shape; of a packed query nothing is said."""
+    query, found = node.operand(0), [None] * (len(node.results) - 1)
+    if query is None or query.dtype is None or node.operand(1) is None:
+        return (None, *found)
+    return (TensorType(query.dtype, query.shape), *found)
+
+
+def _infer_packed_attention(node: Node) -> Types:
+    """x [batch, length, channels] and w [channels, query, key and value]: [batch, length, value]."""
+    x, w, sizes = node.operand(0), _shape(node.operand(1)), node.get_ints("qkv_hidden_sizes")
+    if x is None or x.dtype is None or x.shape is None or len(x.shape) != _HIDDEN or w is None or len(w) != 2:
+        return (None,) * len(node.results)
+    hidden = sizes[2] if sizes else floor_div(w[1], 3)
+    return (TensorType(x.dtype, (*x.shape[:2], hidden)), *[None] * (len(node.results) - 1))
+
+
+def _keeps_nothing(*past: int) -> Callable[[Node], bool]:
     """Whether there is no cache of earlier keys and values, which the operator may write to."""
-    return len(node.operands) <= _BEFORE_PAST and len(node.results) == 1
+
+    def keeps_nothing(node: Node) -> bool:
+        return all(node.operand(position) is None for position in past) and len(node.results) == 1
+
+    return keeps_nothing
 
 
 def _pure(_: Node) -> bool:
@@ -106,7 +126,9 @@ OPERATORS: dict[str, Operator] = {
     "com.microsoft::DynamicQuantizeMatMul": _entry(_product(0)),
     "com.microsoft::GatherBlockQuantized": _entry(_infer_gather_blocks),
     "com.microsoft::MatMulIntegerToFloat": _entry(_product(2)),
-    "com.microsoft::MultiHeadAttention": Operator(_infer_multi_head_attention, pure=_keeps_nothing),
+    "com.microsoft::Attention": Operator(_infer_packed_attention, pure=_keeps_nothing(4)),
+    "com.microsoft::GroupQueryAttention": Operator(_infer_grouped_attention, pure=_keeps_nothing(3, 4)),
+    "com.microsoft::MultiHeadAttention": Operator(_infer_multi_head_attention, pure=_keeps_nothing(6, 7)),
     "com.microsoft::QLinearAdd": _entry(_infer_quantized_pair),
     "com.microsoft::QLinearMul": _entry(_infer_quantized_pair),
 }

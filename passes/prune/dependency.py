@@ -66,7 +66,8 @@ class Group:
     """Units that lie on the same axes, each of which may vanish by itself.
 
     blocks: a label for each unit; as many units must go of each label. rough: why removal changes more than what the
-    channels contribute; empty where it is exact.
+    channels contribute; empty where it is exact. is_heads: whether each unit is a whole head of attention, or all that
+    share a key.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Group:
     members: tuple[Member, ...]
     blocks: Ids
     rough: tuple[Reason, ...] = ()
+    is_heads: bool = False
 
     @property
     def block_count(self) -> int:
@@ -125,12 +127,13 @@ class Dependencies:
         return view
 
 
-def dependencies(graph: Graph, *, inexact: bool = False) -> Dependencies:
+def dependencies(graph: Graph, *, inexact: bool = False, whole_heads: bool = False) -> Dependencies:
     """Find the groups of a graph that is prepared (see `preparation`); channels whose shapes are computed stay.
 
-    inexact: also those over which a mean, a variance or a softmax is taken.
+    inexact: also those over which a mean, a variance or a softmax is taken. whole_heads: of attention the heads, rather
+    than the elements of each.
     """
-    return _Gathering(track(graph, inexact=inexact)).gather()
+    return _Gathering(track(graph, inexact=inexact, whole_heads=whole_heads)).gather()
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +248,8 @@ class _Gathering:
 
     def group(self, index: int, size: int, members: Sequence[Member]) -> Group:
         blocks = self.labels.get(index, np.zeros(size, np.int64))
-        return Group(_name(members), size, tuple(members), blocks, tuple(self.rough_of(index)))
+        is_heads = any((self.group_of[self.roots[ids]] == index).any() for ids in self.t.heads)
+        return Group(_name(members), size, tuple(members), blocks, tuple(self.rough_of(index)), is_heads)
 
     def rough_of(self, group: int) -> Iterator[Reason]:
         seen: set[Reason] = set()

@@ -14,9 +14,11 @@ from planish.ir.ops.channels.atoms import Flags
 from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
 from planish.passes.prune.carried import add_to_biases, carried
-from planish.passes.prune.dependency import Group, dependencies
-from planish.passes.prune.importance import Importance, Normalization, Reduction, score
+from planish.passes.prune.dependency import Dependencies, Group, dependencies
+from planish.passes.prune.importance import CRITERIA, Importance, Normalization, Reduction, measured, score
+from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
 from planish.passes.prune.preparation import prepare, restore
+from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import Scope, Scores, select
 from planish.passes.prune.slicing import slice_channels
@@ -37,10 +39,11 @@ class PruneChannels(Pass):
 
     ratio: the part of the units that goes, of each group (scope=local) or of all units (scope=global), where one
     threshold on what they matter decides; each group keeps one at least. importance: what a unit matters by; l1 and
-    l2 norms, bn-scale, geometric-median, random. reduction: how the weights of one unit count together.
-    normalization: what makes groups comparable. round_to: as many channels go as leave a multiple of it, none where
-    that cannot be. keep: groups with a node or value whose name fits one of these globs, separated by |, stay. seed:
-    of random.
+    l2 norms, bn-scale, geometric-median, random; obs, hessian and others by what was measured of it. reduction: how
+    the weights of one unit count together. normalization: what makes groups comparable. round_to: as many channels go
+    as leave a multiple of it, none where that cannot be. keep: groups with a node or value whose name fits one of
+    these globs, separated by |, stay. seed: of random. scores: what was measured of the units, a file. ratios: a file
+    of the part or the number of units that goes of each group by its name, instead of ratio and scope.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -56,33 +59,52 @@ class PruneChannels(Pass):
     reduction: Reduction = "mean"
     normalization: Normalization = "mean"
     seed: int = 0
+    scores: UnitScores | None = None
+    ratios: Ratios | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
-            raise PipelineError(f"prune-channels takes ratio from 0 to 1, not {self.ratio}")
+            raise PipelineError(f"{self.name} takes ratio from 0 to 1, not {self.ratio}")
         if self.round_to < 1:
-            raise PipelineError(f"prune-channels takes round-to of at least 1, not {self.round_to}")
+            raise PipelineError(f"{self.name} takes round-to of at least 1, not {self.round_to}")
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         """Once for all: a second turn in one run would take the same part of what is left."""
-        if start is not None or run.exhausted or not run.allows("APPROXIMATE") or not self.ratio:
+        if start is not None or run.exhausted or not run.allows("APPROXIMATE") or self.takes_nothing:
             return
+        if self.importance not in CRITERIA and self.scores is None:
+            raise PipelineError(f"importance={self.importance} takes scores, which runtime.importance measures")
         copies = prepare(graph, run)
         self.prune(graph, run)
         restore(copies)
 
+    @property
+    def takes_nothing(self) -> bool:
+        return not self.ratio and self.ratios is None
+
     def prune(self, graph: Graph, run: Run) -> None:
-        found = dependencies(graph, inexact=self.inexact)
+        found = self.find(graph)
         for reason in dict.fromkeys(part.reason for part in found.frozen if part.reason.is_inexact):
             run.note(f"{reason.node} keeps its channels: {reason.text}; inexact=true lets them go")
-        groups = [group for group in found.groups if not self.keeps(group)]
-        chosen = select(groups, self.scores(groups), self.ratio, scope=self.scope, round_to=self.round_to)
+        groups, chosen = self.choose(found.groups)
         removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
         if removal.is_empty:
             return
         additions = carried(graph, removal).additions if self.merge_bias else ()
         slice_channels(graph, removal, run)
         add_to_biases(additions)
+
+    def choose(self, all_groups: Sequence[Group]) -> tuple[list[Group], list[Flags]]:
+        """The groups of a graph that may shrink, and of each what goes."""
+        named = [pair for pair in zip(group_keys(all_groups), all_groups, strict=True) if not self.keeps(pair[1])]
+        groups = [group for _, group in named]
+        ratio = self.ratio if self.ratios is None else [self.ratios.of(key) for key, _ in named]
+        scores = [self.scores_of(key, group) for key, group in named]
+        return groups, select(groups, scores, ratio, scope=self.scope, round_to=self.round_to)
+
+    def find(self, graph: Graph) -> Dependencies:
+        """What may go together."""
+        return dependencies(graph, inexact=self.inexact)
 
     def taken(self, group: Group, gone: Flags, run: Run) -> Flags:
         """What goes of a group, recorded as one rewrite; nothing once the limit is reached."""
@@ -94,11 +116,13 @@ class PruneChannels(Pass):
             run.note(f"{reason.node}: {reason.text}; without {gone.sum()} units it gives something else")
         return gone
 
-    def scores(self, groups: Sequence[Group]) -> list[Scores]:
-        return [
-            score(group, self.importance, reduction=self.reduction, normalization=self.normalization, seed=self.seed)
-            for group in groups
-        ]
+    def scores_of(self, key: str, group: Group) -> Scores:
+        if self.importance in CRITERIA:
+            return score(
+                group, self.importance, reduction=self.reduction, normalization=self.normalization, seed=self.seed
+            )
+        found = UnitScores({}) if self.scores is None else self.scores
+        return measured(self.importance, found.of(key, self.importance, group.size), self.normalization)
 
     def keeps(self, group: Group) -> bool:
         """Whether a name of the group is one of those that stay."""

@@ -16,14 +16,23 @@ Scope = Literal["local", "global"]
 
 
 def select(
-    groups: Sequence[Group], scores: Sequence[Scores], ratio: float, *, scope: Scope = "local", round_to: int = 1
+    groups: Sequence[Group],
+    scores: Sequence[Scores],
+    ratio: float | Sequence[float],
+    *,
+    scope: Scope = "local",
+    round_to: int = 1,
 ) -> list[Flags]:
     """For each group, which units go: those of the lowest scores, as many of each block; at least one of each stays.
 
-    local: the ratio is that of every group. global: of all units; a group gives what lies below one threshold, and an
+    ratio: for each group, its own: a part below 1, or a number of units; or one, of which the scope says what it is of.
+    local: of every group. global: of all units; a group gives what lies below one threshold, and an
     infinite score is never given. As many go as leave a multiple of `round_to` channels, none where that cannot be.
     """
-    if scope == "local":
+    if isinstance(ratio, Sequence):
+        counts = [part if part >= 1 else part * group.size for part, group in zip(ratio, groups, strict=True)]
+        wanted = [int(count / group.block_count + 0.5) for count, group in zip(counts, groups, strict=True)]
+    elif scope == "local":
         wanted = [int(ratio * group.size / group.block_count + 0.5) for group in groups]
     else:
         finite = [score[np.isfinite(score)] for score in scores]
@@ -36,17 +45,23 @@ def select(
     return [_lowest(group, score, count, round_to) for group, score, count in zip(groups, scores, wanted, strict=True)]
 
 
-def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
-    """So many units of each block, fewer where what stays would not be round."""
+def fitting_counts(group: Group, scores: Scores, round_to: int = 1) -> list[int]:
+    """How many units may go in all, from 0 on: as many of each block, not all of any, and what stays is round."""
     least = np.bincount(group.blocks, minlength=group.block_count).min()
     judged = np.bincount(group.blocks[np.isfinite(scores)], minlength=group.block_count).min()
-    width = _width(group)
-    most = min(least - 1, judged, count)
-    fitting = [n for n in range(most + 1) if (group.size - n * group.block_count) * width % round_to == 0]
+    width, blocks = _width(group), group.block_count
+    counts = [n * blocks for n in range(min(least - 1, judged) + 1)]
+    return [count for count in counts if count == 0 or (group.size - count) * width % round_to == 0]
+
+
+def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
+    """So many units of each block, fewer where what stays would not be round."""
+    fitting = fitting_counts(group, scores, round_to)
+    most = max((n for n in fitting if n <= count * group.block_count), default=0)
     gone = np.zeros(group.size, np.bool_)
     for block in range(group.block_count):
         units = np.flatnonzero(group.blocks == block)
-        gone[units[np.argsort(scores[units], kind="stable")][: max(fitting, default=0)]] = True
+        gone[units[np.argsort(scores[units], kind="stable")][: most // group.block_count]] = True
     return gone
 
 

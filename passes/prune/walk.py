@@ -15,9 +15,9 @@ _CAPTURED = "a nested graph reads it"
 _OTHER_PART = "another part of the axis was chosen to shrink"
 
 
-def track(graph: Graph, *, inexact: bool = False) -> Tracker:
+def track(graph: Graph, *, inexact: bool = False, whole_heads: bool = False) -> Tracker:
     """Follow the channels through a graph and those nested in it."""
-    tracker = Tracker(inexact=inexact)
+    tracker = Tracker(inexact=inexact, whole_heads=whole_heads)
     _track_graph(graph, tracker)
     _resolve(tracker)
     return tracker
@@ -42,7 +42,7 @@ def _resolve(t: Tracker) -> None:
     """Choose for each axis that is made of others which of them it shrinks with.
 
     Where all but one stay, it is that one. Once nothing else follows, it is one with which another axis shrinks
-    already, else the longest, of two the last.
+    already, else the longest, of two the last; before all of these, heads where whole ones shall go.
     """
     pending, count = list(t.radices), -1
     while len(pending) != count:
@@ -88,11 +88,14 @@ def _carry(radix: Radix, place: int, t: Tracker) -> None:
 def _choose(radix: Radix, chosen: Ids, t: Tracker) -> Ids:
     """Keep every part but the one that is best to shrink; its atoms."""
     roots = t.atoms.roots(chosen)
-    ranks: list[tuple[bool, bool, int, int]] = []
+    heads = t.atoms.roots(np.concatenate([np.zeros(0, np.int64), *(t.heads if t.whole_heads else ())]))
+    ranks: list[tuple[bool, bool, bool, int, int]] = []
     for place, (factor, extent) in enumerate(zip(radix.factors, radix.extents, strict=True)):
         alive = factor is not None and not bool(t.atoms.frozen(factor).all())
-        shrinks = factor is not None and bool(np.isin(t.atoms.roots(factor), roots).any())
-        ranks.append((alive, shrinks, extent, place))
+        shrinks, is_head = (
+            factor is not None and bool(np.isin(t.atoms.roots(factor), known).any()) for known in (roots, heads)
+        )
+        ranks.append((alive, is_head, shrinks, extent, place))
     best = max(ranks)[-1]
     for place, factor in enumerate(radix.factors):
         if factor is not None and place != best:

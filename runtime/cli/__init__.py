@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "calibrate": _Entry("planish.runtime.cli.calibrate", "observe what a model's tensors hold on samples"),
     "quantize": _Entry("planish.runtime.cli.quantize", "make a model integer where that is faster and accurate enough"),
     "prune": _Entry("planish.runtime.cli.prune", "remove the channels that matter least, within a budget of accuracy"),
+    "compress": _Entry("planish.runtime.cli.compress", "prune and quantize a model within one budget of accuracy"),
     "quantize-report": _Entry(
         "planish.runtime.cli.quantize_report", "show by tensor what a quantized model lost of the float one"
     ),

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups",
         action="store_true",
-        help="show instead which channels would vanish together (prune-channels), and what keeps the others",
+        help="show instead what would vanish together: channels, heads and residual blocks, and what keeps the others",
     )
     add_json(parser)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.passes.prune.importance import CRITERIA
+from planish.passes.prune.importance import CRITERIA, MEASURED
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
 from planish.runtime.cli.sources import model_of, samples_of
@@ -31,8 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how far the task's metric, or the cosine of the outputs, may fall: 1%% or 0.01 (default: 1%%)",
     )
     parser.add_argument(
-        "--importance", choices=tuple(CRITERIA), default="l2", help="what a channel matters by (default: l2)"
+        "--importance",
+        choices=(*CRITERIA, *MEASURED),
+        default="obs",
+        help="what a channel matters by (default: obs, the order of the least loss on samples)",
     )
+    parser.add_argument("--uniform", action="store_true", help="let the same part of every group go")
     parser.add_argument(
         "--round-to", type=positive, default=1, metavar="N", help="as many go as leave a multiple of it (default: 1)"
     )
@@ -58,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             ratio=arguments.ratio,
             macs=arguments.macs,
             pruning=PruneChannels(importance=arguments.importance, round_to=arguments.round_to, keep=arguments.keep),
+            uniform=arguments.uniform,
             max_drop=arguments.max_drop,
             reconstructing=not arguments.no_reconstruct,
             target=Target(provider=arguments.provider, threads=arguments.threads),

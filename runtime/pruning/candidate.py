@@ -10,10 +10,20 @@ from planish.runtime.reconstruct import LayerReport
 
 
 @dataclass(frozen=True)
+class GroupLoss:
+    """What went of a group of channels that vanish together."""
+
+    name: str
+    units: int
+    """Before."""
+    gone: int
+
+
+@dataclass(frozen=True)
 class PruneCandidate:
     name: str
     ratio: float
-    """The part of the channels of each group that is gone."""
+    """The part of the channels that is gone, of each group or, where these lost different parts, of all."""
     parameters: int
     macs: int | None
     """Of a run on the first sample; None where extents that data decide leave it open."""
@@ -23,6 +33,8 @@ class PruneCandidate:
     drop: float
     layers: tuple[LayerReport, ...] = ()
     """What the reconstruction made of each product."""
+    groups: tuple[GroupLoss, ...] = ()
+    """Those that lost units."""
     latency: LatencyReport | None = None
     """Of the model as it came against this one."""
 

@@ -12,6 +12,7 @@ from planish.ir import Graph
 from planish.passes.kernels import kernels_for
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.ratios import Ratios
 from planish.runtime.compile import ModelPath
 from planish.runtime.inspect import inspect
 from planish.runtime.providers import Target
@@ -31,9 +32,14 @@ def in_form(source: ModelPath, importance: Importance, target: Target) -> Graph:
     return graph
 
 
-def pruned(form: ModelPath, pruning: PruneChannels, ratio: float) -> Graph:
+def amounted(pruning: PruneChannels, how: float | Ratios) -> PruneChannels:
+    """how: the part that goes of every group, or of each its own."""
+    return replace(pruning, ratios=how) if isinstance(how, Ratios) else replace(pruning, ratio=how, ratios=None)
+
+
+def pruned(form: ModelPath, pruning: PruneChannels, how: float | Ratios) -> Graph:
     graph = ir.load(form)
-    passes.run(graph, (replace(pruning, ratio=ratio),))
+    passes.run(graph, (amounted(pruning, how),))
     return graph
 
 

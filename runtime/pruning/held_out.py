@@ -28,6 +28,13 @@ def held_out(parts: Parts[T]) -> Parts[T]:
     return Parts(parts.runner, [[item] for item in kept], kept[0], len(kept))
 
 
+def fitted(parts: Parts[T]) -> Parts[T]:
+    """The others."""
+    items = [item for part in parts.parts for item in part]
+    kept = [item for number, item in enumerate(items) if not is_held_out(number)]
+    return Parts(parts.runner, [[item] for item in kept], kept[0], len(kept))
+
+
 class HeldOut(Task[object, object]):
     """A task whose calibration split is those of its samples."""
 

@@ -11,6 +11,7 @@ from planish import ir
 from planish.ir import Graph
 from planish.ir.emit_file import check_target
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.ratios import Ratios
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.compile import optimize
 from planish.runtime.evaluate import evaluate
@@ -22,7 +23,8 @@ from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
 from planish.runtime.pruning.forms import Shapes, in_form, macs, pruned, ratio_for
-from planish.runtime.pruning.held_out import HeldOut, held_out
+from planish.runtime.pruning.group_plan import GroupPlan
+from planish.runtime.pruning.held_out import HeldOut, fitted, held_out
 from planish.runtime.reconstruct import LayerReport, Samples, reconstruct
 from planish.runtime.samples import Parts, parts_of
 from planish.runtime.task import Task
@@ -53,6 +55,7 @@ class Search:
     folder: Path
     max_drop: float
     reconstructing: bool
+    uniform: bool
     limit: int | None
     progress: Progress
     tried: list[Trial] = field(default_factory=list[Trial])
@@ -63,11 +66,9 @@ class Search:
         self.progress("optimizing", 0.0)
         optimize(self.source, self.optimized, target=self.target)
         ir.save(in_form(self.source, self.pruning.importance, self.target), self.form)
-        if part is not None:
-            ratio = ratio_for(part, self.form, self.pruning, self._shapes)
-            if ratio is None:
-                return self._refused(f"no ratio brings its multiply-accumulates to {part:g} of what they are")
-        found = self._most() if ratio is None else self._trial(ratio)
+        found = self._to(ratio, part)
+        if isinstance(found, str):
+            return self._refused(found)
         if found is None or found.path == self.optimized or found.candidate.drop > self.max_drop:
             return self._refused(self._obstacle())
         self.progress("measuring", 0.9)
@@ -96,31 +97,54 @@ class Search:
 
     # What is tried
 
+    def _to(self, ratio: float | None, part: float | None) -> Trial | str | None:
+        """What was asked for, or why it cannot be had."""
+        if ratio is not None:
+            return self._trial(ratio, f"pruned-{ratio:.3g}")
+        if part is None:
+            return self._most()
+        how = self._how(part)
+        if how is None:
+            return f"no ratio brings its multiply-accumulates to {part:g} of what they are"
+        return self._trial(how, f"pruned-{how:.3g}" if isinstance(how, float) else f"pruned-to-{part:.3g}x")
+
+    def _how(self, part: float) -> float | Ratios | None:
+        """How much must go for a part of the multiply-accumulates; None where that cannot be had."""
+        if self._allocates:
+            return self._plan.ratios(part)
+        return ratio_for(part, self.form, self._plan.measured, self._shapes)
+
+    @property
+    def _allocates(self) -> bool:
+        return not self.uniform and self.pruning.ratios is None and bool(self._plan.curves) and self._plan.cost({}) > 0
+
     def _most(self) -> Trial | None:
         """By bisection, as if more pruning never did better."""
         low, high, best = 0.0, 1.0, None
         for turn in range(_TRIALS):
             middle = (low + high) / 2
             self.progress(f"pruning {middle:.0%}", 0.1 + 0.8 * turn / _TRIALS)
-            trial = self._trial(middle)
-            if trial.candidate.drop <= self.max_drop:
+            how = self._plan.ratios(1 - middle) if self._allocates else middle
+            name = f"pruned-{middle:.3g}" if isinstance(how, float) else f"pruned-to-{1 - middle:.3g}x"
+            trial = None if how is None else self._trial(how, name)
+            if trial is not None and trial.candidate.drop <= self.max_drop:
                 low, best = middle, trial
             else:
                 high = middle
         return best
 
-    def _trial(self, ratio: float) -> Trial:
+    def _trial(self, how: float | Ratios, name: str) -> Trial:
         """The optimized model where nothing goes; the same trial again where as much goes as once before."""
-        graph = pruned(self.form, self.pruning, ratio)
+        graph = pruned(self.form, self._plan.measured, how)
         extents = _extents(graph)
         if extents == _extents(ir.load(self.form)):
             return Trial(self.optimized, self._floats[1])
         known = next((trial for trial in self.tried if trial.extents == extents), None)
         if known is not None:
             return known
-        name = f"pruned-{ratio:.3g}"
         path, raw = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
         ir.save(graph, raw)
+        losses = self._plan.losses(how)
         layers: tuple[LayerReport, ...] = ()
         if self.reconstructing:
             found = reconstruct(
@@ -129,7 +153,8 @@ class Search:
             layers = found.layers
             ir.save(found.graph, raw)
         optimize(raw, path, target=self.target)
-        trial = Trial(path, self._candidate(name, path, ratio, layers), extents)
+        ratio = how if isinstance(how, float) else self._plan.part_of(losses)
+        trial = Trial(path, replace(self._candidate(name, path, ratio, layers), groups=losses), extents)
         self.tried.append(trial)
         return trial
 
@@ -138,6 +163,12 @@ class Search:
     @property
     def _parts(self) -> Parts[object]:
         return held_out(parts_of(self.samples, self.limit))
+
+    @cached_property
+    def _plan(self) -> GroupPlan:
+        """Measured on samples that nothing is judged on."""
+        samples = fitted(parts_of(self.samples, self.limit))
+        return GroupPlan(self.form, self.pruning, samples, self._shapes, self.target, self.folder, self.progress)
 
     @cached_property
     def references(self) -> References:

@@ -23,7 +23,10 @@ from onnx import numpy_helper
 from onnx.backend.test.case.test_case import TestCase as BackendCase
 from onnx.backend.test.loader import load_model_tests
 
+from planish import ir
+from planish.passes.manager import PassRecord
 from tests.conformance.worker import Case, DataSet, Item, Outcome
+from tests.conformance.worker import attempt as attempt_here
 from tests.equivalence import Array
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
@@ -139,3 +142,18 @@ def test_a_case_that_fails_is_told(tmp_path: Path) -> None:
     one = np.ones(1, np.float32)
     (outcome,) = attempt([Case("wrong", model, (DataSet((one,), (one,)),), 0, 0)], tmp_path)
     assert outcome.verdict == "wrong"
+
+
+def test_a_pass_that_changes_without_a_word_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(graph: ir.Graph, _: str) -> list[PassRecord]:
+        (node,) = graph.nodes
+        graph.set_operand(node, 1, node.operands[0])
+        return []
+
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1] x, float[1] z) => (float[1] y) { y = Sub(x, z) }'
+    ).SerializeToString()
+    one, two = np.ones(1, np.float32), np.full(1, 2, np.float32)
+    monkeypatch.setattr("planish.passes.run", silent)
+    outcome = attempt_here(Case("silent", model, (DataSet((two, one), (one,)),), 0, 0))
+    assert "a pass changed the model, and told of no rewrite" in outcome.failures

@@ -11,8 +11,9 @@ import json
 import pickle
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -78,15 +79,7 @@ def attempt(case: Case) -> Outcome:
     if any(_wrong(found, data.outputs, case) for found, data in zip(results, case.data_sets, strict=True)):
         outcome.verdict = "wrong"
         return outcome
-    for pipeline in PIPELINES:
-        try:
-            outcome.failures += [f"{pipeline}: {text}" for text in _after(case, pipeline, results, outcome)]
-        except Exception as error:  # whatever a pass raises on a valid model is a failure of it
-            outcome.failures.append(f"{pipeline}: {type(error).__name__}: {error}")
-        try:
-            outcome.failures += [f"constant, {pipeline}: {text}" for text in _frozen(case, pipeline, results, outcome)]
-        except Exception as error:
-            outcome.failures.append(f"constant, {pipeline}: {type(error).__name__}: {error}")
+    _Trials(case, results, outcome).run()
     return outcome
 
 
@@ -117,41 +110,86 @@ class _Run(NamedTuple):
     """Whether all rules that fired keep every bit."""
 
 
-def _run(model: bytes, pipeline: str) -> _Run:
-    graph = ir.load(onnx.ModelProto.FromString(model))
-    rules = [rewrite.rule for record in passes.run(graph, pipeline) for rewrite in record.rewrites]
-    return _Run(ir.emit(graph).SerializeToString(), len(rules), EXACT_RULES.issuperset(rules))
+class _Source:
+    """A model that pipelines run on one after the other; behind one that rewrote it, it is loaded anew."""
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self.emitted = ir.emit(_load(model)).SerializeToString()
+        """By no pass at all."""
+        self._graph: ir.Graph | None = None
+
+    def run(self, pipeline: str) -> _Run:
+        graph, self._graph = self._graph or _load(self.model), None
+        rules = [rewrite.rule for record in passes.run(graph, pipeline) for rewrite in record.rewrites]
+        if not rules:
+            self._graph = graph
+            return _Run(self.emitted, 0, True)
+        return _Run(ir.emit(graph).SerializeToString(), len(rules), EXACT_RULES.issuperset(rules))
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether those that told of no rewrite made none."""
+        return self._graph is None or ir.emit(self._graph).SerializeToString() == self.emitted
 
 
-def _after(case: Case, pipeline: str, results: Sequence[Sequence[Result]], outcome: Outcome) -> list[str]:
-    done = _run(case.model, pipeline)
-    if done.rewrites:
-        outcome.rewrites[pipeline] = done.rewrites
-    if done.model == case.model:
-        return []
-    session = Session(done.model, PLAIN)
-    wrong: list[str] = []
-    for data, before in zip(case.data_sets, results, strict=True):
-        found = session.run(_feeds(session, data.inputs))
-        wrong += _wrong(found, data.outputs, case) + _wrong(found, before, case, done.exact)
-    return wrong + _again(done, pipeline)
+def _load(model: bytes) -> ir.Graph:
+    return ir.load(onnx.ModelProto.FromString(model))
 
 
-def _frozen(case: Case, pipeline: str, results: Sequence[Sequence[Result]], outcome: Outcome) -> list[str]:
-    """With every tensor that goes in made a constant, so that folding has something to do."""
-    wrong: list[str] = []
-    for data, before in zip(case.data_sets, results, strict=True):
-        model, left = frozen(case.model, data.inputs)
-        done = _run(model, pipeline)
+@dataclass(frozen=True)
+class _Trials:
+    """Every pipeline on a case as it came, and with every tensor that goes in made a constant, for folding to do."""
+
+    case: Case
+    results: Sequence[Sequence[Result]]
+    """Of each data set, by ONNX Runtime on the model as it came."""
+    outcome: Outcome
+
+    def run(self) -> None:
+        self._try("as it came", lambda: self._all(_Source(self.case.model), self._after, self.outcome.rewrites))
+        for data, before in zip(self.case.data_sets, self.results, strict=True):
+            model, left = frozen(self.case.model, data.inputs)
+            wrong = partial(self._frozen, left, before)
+            self._try(
+                "constant", lambda model=model, wrong=wrong: self._all(_Source(model), wrong, self.outcome.folded)
+            )
+
+    def _try(self, name: str, work: Callable[[], None]) -> None:
+        """Whatever is raised on a valid model is a failure of it."""
+        try:
+            work()
+        except Exception as error:
+            self.outcome.failures.append(f"{name}: {type(error).__name__}: {error}")
+
+    def _all(self, source: _Source, wrong: Callable[[_Run], list[str]], counts: dict[str, int]) -> None:
+        self.outcome.failures += [f"by no pass: {text}" for text in wrong(_Run(source.emitted, 0, True))]
+        for pipeline in PIPELINES:
+            self._try(pipeline, lambda pipeline=pipeline: self._one(source, pipeline, wrong, counts))
+        if not source.is_unchanged:
+            self.outcome.failures.append("a pass changed the model, and told of no rewrite")
+
+    def _one(self, source: _Source, pipeline: str, wrong: Callable[[_Run], list[str]], counts: dict[str, int]) -> None:
+        done = source.run(pipeline)
         if done.rewrites:
-            outcome.folded[pipeline] = done.rewrites
-            wrong += _wrong(Session(done.model, PLAIN).run(left), before, case, done.exact)
-            wrong += _again(done, pipeline)
-    return wrong
+            counts[pipeline] = done.rewrites
+            self.outcome.failures += [f"{pipeline}: {text}" for text in (*wrong(done), *_again(done, pipeline))]
+
+    def _after(self, done: _Run) -> list[str]:
+        session = Session(done.model, PLAIN)
+        found = [session.run(_feeds(session, data.inputs)) for data in self.case.data_sets]
+        return [
+            text
+            for data, before, now in zip(self.case.data_sets, self.results, found, strict=True)
+            for text in (*_wrong(now, data.outputs, self.case), *_wrong(now, before, self.case, done.exact))
+        ]
+
+    def _frozen(self, left: Mapping[str, Feed], before: Sequence[Result], done: _Run) -> list[str]:
+        return _wrong(Session(done.model, PLAIN).run(left), before, self.case, done.exact)
 
 
 def _again(done: _Run, pipeline: str) -> list[str]:
-    again = _run(done.model, pipeline)
+    again = _Source(done.model).run(pipeline)
     if not again.rewrites and again.model == done.model:
         return []
     return [f"a second run makes {again.rewrites} rewrites, or other bytes"]

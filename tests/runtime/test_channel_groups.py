@@ -51,4 +51,11 @@ def test_on_the_command_line(path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_computed_shapes_are_seen_through(tmp_path: Path) -> None:
     ir.save(transformer_block(), tmp_path / "model.onnx")
-    assert [group.units for group in channel_groups(tmp_path / "model.onnx").groups] == [8, 8, 128]
+    found = channel_groups(tmp_path / "model.onnx")
+    assert [group.units for group in found.groups] == [8, 8, 128]
+    assert [(group.units, group.parameters) for group in found.heads] == [(4, 1048)]
+    assert [(block.nodes, block.parameters) for block in found.blocks] == [(29, 4306), (18, 8421)]
+    said = groups_text(found)
+    assert "heads (prune-heads)" in said
+    assert "residual block (prune-blocks)" in said
+    assert {"heads", "blocks"} <= found.as_dict().keys()

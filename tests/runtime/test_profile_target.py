@@ -97,12 +97,12 @@ def test_a_shipped_table_is_for_one_processor(
     tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = frequent_shapes()[0]
-    machine = ConvTimes(TARGET).machine
+    machine = ConvTimes(TARGET).kept.machine
     tables = {machine: {shape.key: [2.0, 1.0]}, "another": {shape.key: [1.0, 2.0]}}
     monkeypatch.setattr(conv_times, "_shipped", partial(dict[str, object], processors=tables))
     assert ConvTimes(TARGET, tmp_path).prefers_shift(shape)
     assert not quick
-    assert ConvTimes(TARGET, tmp_path).times == {}
+    assert ConvTimes(TARGET, tmp_path).kept.seconds == {}
     ConvTimes(Target(threads=2), tmp_path).prefers_shift(shape)
     assert quick == [shape.key]
     kept = ConvTimes(TARGET, tmp_path)

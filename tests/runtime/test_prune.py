@@ -13,6 +13,7 @@ from planish.ir import DType, Value
 from planish.models.tasks import load
 from planish.models.zoo import fetch
 from planish.passes.errors import PipelineError
+from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.evaluate import evaluate
 from planish.runtime.inspect import inspect
@@ -105,6 +106,38 @@ def test_bad_options(tmp_path: Path, given: dict[str, float]) -> None:
     with pytest.raises(PipelineError, match="prune takes"):
         prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs)
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("importance", ["obs", "l1"])
+def test_what_is_free_goes_first(tmp_path: Path, importance: Importance) -> None:
+    """Of the units of one layer three quarters are nearly nothing, of the other none: the report says which went."""
+    rng = np.random.default_rng(0)
+    b = ir.Builder("net", opset=17)
+    value = b.input("x", DType.FLOAT, ("n", 16))
+    for name, rows, columns in (("free", 16, 64), ("dear", 64, 64), ("y", 64, 64)):
+        w = rng.standard_normal((rows, columns)) / np.sqrt(rows)
+        w[:, 16:] *= 1e-4 if name == "free" else 1
+        weight = b.initializer(f"w-{name}", w.astype(np.float32))
+        value = b.node("Gemm", (value, weight), result=name)
+        value = value if name == "y" else b.node("Relu", (value,))
+    b.output("y", value)
+    ir.save(b.graph(), tmp_path / "net.onnx")
+    given = [{"x": rng.standard_normal((32, 16)).astype(np.float32)} for _ in range(9)]
+    for uniform in (False, True):
+        result = prune(
+            tmp_path / "net.onnx", tmp_path / f"{uniform}.onnx", given, macs=0.6, max_drop=1, seconds=0.1,
+            pruning=PruneChannels(importance=importance), uniform=uniform,
+        )  # fmt: skip
+        tried = result.candidates[-1]
+        gone = {loss.name: loss.gone for loss in tried.groups}
+        assert tried.macs is not None
+        assert tried.macs <= 0.6 * (result.candidates[0].macs or 0)
+        assert gone.get("free", 0) == gone.get("dear", 0) if uniform else gone["free"] > 2 * gone.get("dear", 0)
+        assert tried.ratio == pytest.approx(sum(gone.values()) / 128, abs=0.02)
+        if result.pruned:
+            assert "channels" in prune_text(result)
+    assert (tmp_path / "False.onnx").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,11 @@ _CHANNELS = 1
 
 
 def _track_matmul(node: Node, t: Tracker) -> None:
-    a, b = node.operands[0], node.operands[1]
+    track_product(node, node.operands[0], node.operands[1], t)
+
+
+def track_product(node: Node, a: Value | None, b: Value | None, t: Tracker) -> None:
+    """Of matrices, or stacks of them."""
     if a is None or b is None or not a.rank or not b.rank:
         return
     result, vector_a, vector_b = node.result, a.rank == 1, b.rank == 1
@@ -25,9 +29,11 @@ def _track_matmul(node: Node, t: Tracker) -> None:
         last -= 1
         t.give(result, last, t.ids(a, -2))
     batched = [value for value in (a, b) if (value.rank or 0) > 2]
+    computed = a.constant is None and b.constant is None
     for axis in range(last):
-        place = axis - last - 2  # from the end of operands that are matrices
-        t.give(result, axis, aligned(batched, place, t))
+        ids = aligned(batched, axis - last - 2, t)  # from the end of operands that are matrices
+        t.give(result, axis, ids)
+        t.add_heads(ids if computed else None)
 
 
 def _track_gemm(node: Node, t: Tracker) -> None:
@@ -47,7 +53,12 @@ def _track_gemm(node: Node, t: Tracker) -> None:
 
 
 def _track_conv(node: Node, t: Tracker) -> None:
-    x, w, b = node.operand(0), node.operand(1), node.operand(2)
+    track_convolution(node, (node.operand(0), node.operand(1), node.operand(2)), t)
+
+
+def track_convolution(node: Node, operands: tuple[Value | None, Value | None, Value | None], t: Tracker) -> None:
+    """operands: image, weight and bias."""
+    x, w, b = operands
     if x is None or w is None or x.shape is None or w.shape is None:
         return
     group, channels, filters = node.get_int("group"), x.shape[1], w.shape[0]
@@ -59,7 +70,7 @@ def _track_conv(node: Node, t: Tracker) -> None:
     if group == 1:
         t.unite(into, t.ids(w, _CHANNELS))
     elif group == channels:
-        _depthwise(node, w, filters // group, t)
+        _depthwise(x, w, filters // group, t)
     else:
         _grouped(node, w, group, t)
     if b is not None:
@@ -68,9 +79,9 @@ def _track_conv(node: Node, t: Tracker) -> None:
     t.give(node.result, _CHANNELS, out)
 
 
-def _depthwise(node: Node, w: Value, each: int, t: Tracker) -> None:
+def _depthwise(x: Value, w: Value, each: int, t: Tracker) -> None:
     """Every channel has filters of its own, which vanish with it."""
-    into, out = t.ids(node.operands[0], _CHANNELS), t.ids(w, 0)
+    into, out = t.ids(x, _CHANNELS), t.ids(w, 0)
     t.ids(w, _CHANNELS)
     t.unite(out, None if into is None else into.repeat(each))
     if out is None:
@@ -89,7 +100,7 @@ def _grouped(node: Node, w: Value, group: int, t: Tracker) -> None:
     t.equal_counts(out, group, f"the {group} groups of {node.label}")
 
 
-def _shrink_conv(node: Node, kept: Kept) -> Shrunk:
+def shrink_convolution(node: Node, kept: Kept) -> Shrunk:
     """A depthwise convolution has as many groups as channels."""
     x = node.operands[0]
     if x is None or x.shape is None or node.get_int("group") == 1 or node.get_int("group") != x.shape[1]:
@@ -182,6 +193,6 @@ def _product_contribution(node: Node, constants: Doubles) -> Doubles | None:
 CHANNELS: dict[str, Channels] = {
     "MatMul": Channels(_track_matmul, filters=_matmul_filters, contribution=_product_contribution),
     "Gemm": Channels(_track_gemm, filters=_gemm_filters, contribution=_product_contribution),
-    "Conv": Channels(_track_conv, _shrink_conv, filters=_conv_filters, contribution=_conv_contribution),
-    "ConvTranspose": Channels(_track_conv_transpose, _shrink_conv, filters=_conv_transpose_filters),
+    "Conv": Channels(_track_conv, shrink_convolution, filters=_conv_filters, contribution=_conv_contribution),
+    "ConvTranspose": Channels(_track_conv_transpose, shrink_convolution, filters=_conv_transpose_filters),
 }

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from planish.ir.ops.channels import (
     attention,
+    einsum,
     elementwise,
+    integers,
     linear,
     moving,
     normalization,
@@ -20,7 +22,9 @@ from planish.ir.ops.channels.tracker import Channels
 
 CHANNELS: Mapping[str, Channels] = {
     **attention.CHANNELS,
+    **einsum.CHANNELS,
     **elementwise.CHANNELS,
+    **integers.CHANNELS,
     **linear.CHANNELS,
     **moving.CHANNELS,
     **normalization.CHANNELS,

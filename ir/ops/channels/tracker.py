@@ -130,8 +130,11 @@ class Blocked(NamedTuple):
 class Tracker:
     """What is known of channels so far, and the node that is being looked at."""
 
-    def __init__(self, *, inexact: bool = False) -> None:
-        """inexact: whether channels may vanish where that changes more than what they contribute (a mean over them)."""
+    def __init__(self, *, inexact: bool = False, whole_heads: bool = False) -> None:
+        """inexact: whether channels may vanish where that changes more than what they contribute (a mean over them).
+
+        whole_heads: of attention, heads shall vanish rather than elements of each.
+        """
         self.atoms = Atoms()
         self.axes: dict[Value, Axes] = {}
         self.blocked: dict[Value, Blocked] = {}
@@ -141,6 +144,9 @@ class Tracker:
         self.rough: list[tuple[Ids, int]] = []
         """Atoms whose removal is not exact, with the reason that says why."""
         self.allows_inexact = inexact
+        self.whole_heads = whole_heads
+        self.heads: list[Ids] = []
+        """Atoms of axes whose indices are heads: products of computed tensors are made for each by itself."""
         self._node: Node | None = None
         self._asked: set[tuple[Value, int]] = set()
 
@@ -210,6 +216,11 @@ class Tracker:
         """Say that of each of so many blocks of an axis as many must stay."""
         if ids is not None and blocks > 1:
             self.equal.append(Equal(ids.reshape(blocks, -1), what))
+
+    def add_heads(self, ids: Ids | None) -> None:
+        """Say that each index of an axis is a head."""
+        if ids is not None:
+            self.heads.append(ids)
 
     def block(self, value: Value, blocked: Blocked) -> None:
         """Say that blocks of a weight's axis shrink each in its own way."""

@@ -1,7 +1,7 @@
-"""How much a unit matters, by its weights alone.
+"""How much a unit matters: by its weights alone, or by what was measured of it on samples.
 
-A criterion scores the units of each weight of a group; a reduction joins these scores over the weights, and a
-normalization makes groups comparable.
+A criterion of weights scores the units of each weight of a group; a reduction joins these scores over the weights, and
+a normalization makes groups comparable. What was measured is one number for each unit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from planish.passes.prune.importance.weights import Scores
 
 Criterion = Callable[[Group, int], list[Scores]]
 """From a group and a seed to the scores of its units, one array for each weight that it looked at; none: no opinion."""
-Importance = Literal["l1", "l2", "random", "geometric-median", "bn-scale"]
+Importance = Literal[
+    "l1", "l2", "random", "geometric-median", "bn-scale",
+    "obs", "taylor", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy",
+]  # fmt: skip
 Reduction = Literal["mean", "sum", "max", "product"]
 Normalization = Literal["mean", "max", "sum", "none"]
 
@@ -31,6 +34,12 @@ CRITERIA: Mapping[Importance, Criterion] = {
     "geometric-median": geometric_median,
     "bn-scale": normalization_scale,
 }
+MEASURED: tuple[Importance, ...] = (
+    "obs", "taylor", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy",
+)  # fmt: skip
+"""Criteria of what units do on samples, which `runtime.importance` measures."""
+_COMPARABLE: tuple[Importance, ...] = ("obs", "taylor", "hessian")
+"""Parts of what products give, which are held against each other as they are."""
 _REDUCTIONS: Mapping[Reduction, Callable[[Scores], Scores]] = {
     "mean": lambda scores: scores.mean(axis=0),
     "sum": lambda scores: scores.sum(axis=0),
@@ -63,6 +72,13 @@ def score(
         return np.full(group.size, np.inf)
     joined = _REDUCTIONS[reduction](np.stack([_divided(scores, float(scores.mean())) for scores in found]))
     return _divided(joined, _SCALES[normalization](joined))
+
+
+def measured(criterion: Importance, scores: Scores, normalization: Normalization = "mean") -> Scores:
+    """What was measured of a group, made comparable; errors of what products give are, as they are."""
+    if criterion in _COMPARABLE or not np.isfinite(scores).all():
+        return scores
+    return _divided(scores, _SCALES[normalization](scores))
 
 
 def _divided(scores: Scores, scale: float) -> Scores:

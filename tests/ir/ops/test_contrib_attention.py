@@ -33,3 +33,27 @@ def test_attention_with_a_cache_may_write_to_it() -> None:
     assert [result.type is None for result in results] == [False, True, True]
     assert results[0].producer is not None
     assert not is_pure(results[0].producer)
+
+
+@pytest.mark.parametrize(("sizes", "hidden"), [(None, 8), ((6, 6, 12), 12)])
+def test_packed_attention_has_the_hidden_size_of_its_values(sizes: tuple[int, ...] | None, hidden: int) -> None:
+    b = Builder()
+    x, w = b.input("x", DType.FLOAT, ("N", "L", 5)), b.input("w", DType.FLOAT, (5, 24))
+    attributes = {"num_heads": 2, **({} if sizes is None else {"qkv_hidden_sizes": sizes})}
+    result = b.node("com.microsoft::Attention", (x, w), attributes)
+    assert result.type == TensorType(DType.FLOAT, (symbol("N"), symbol("L"), hidden))
+    assert result.producer is not None
+    assert is_pure(result.producer)
+
+
+def test_grouped_attention_has_the_shape_of_its_query() -> None:
+    b = Builder()
+    query, key = b.input("q", DType.FLOAT, ("N", "L", 12)), b.input("k", DType.FLOAT, ("N", "L", 4))
+    lengths, past = b.input("s", DType.INT32, ("N",)), b.input("past", DType.FLOAT, ("N", 1, "P", 4))
+    attributes = {"num_heads": 3, "kv_num_heads": 1}
+    plain = b.node("com.microsoft::GroupQueryAttention", (query, key, key, None, None, lengths, lengths), attributes)
+    assert plain.type == query.type
+    cached = b.node("com.microsoft::GroupQueryAttention", (query, key, key, past, past, lengths, lengths), attributes)
+    assert [is_pure(value.producer) for value in (plain, cached) if value.producer is not None] == [True, False]
+    packed = b.node("com.microsoft::GroupQueryAttention", (query, None, None, None, None, lengths), attributes)
+    assert packed.type is None

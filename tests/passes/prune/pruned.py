@@ -15,6 +15,7 @@ from planish.ir.types import Array
 from planish.passes.prune.dependency import Dependencies, Group, dependencies
 from planish.passes.prune.masking import mask_channels
 from planish.passes.prune.preparation import prepare
+from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.prune.removal import Removal
 from planish.passes.prune.selection import select
 from planish.passes.prune.slicing import slice_channels
@@ -52,10 +53,11 @@ def parameters(proto: onnx.ModelProto) -> int:
     return sum(tensor.size for tensor in tensors.values())
 
 
-def analysed(proto: onnx.ModelProto) -> tuple[Graph, Dependencies]:
+def analysed(proto: onnx.ModelProto, *, heads: bool = False) -> tuple[Graph, Dependencies]:
+    """heads: the groups of whole attention heads alone."""
     graph = ir.load(proto)
     prepare(graph, Run())
-    return graph, dependencies(graph)
+    return graph, PruneHeads().find(graph) if heads else dependencies(graph)
 
 
 def at_random(groups: Sequence[Group], ratio: float, seed: int) -> Removal:
@@ -73,15 +75,16 @@ def pruned(
     bindings: Shapes | None = None,
     tolerance: float = 1e-5,
     scale: float = 1e-30,
+    heads: bool = False,
 ) -> Pruned:
     """Remove units at random; raises AssertionError unless the result is that of the model with zeros in them."""
     before = ir.emit(model) if isinstance(model, Graph) else model
-    graph, found = analysed(before)
+    graph, found = analysed(before, heads=heads)
     removal = at_random(found.groups, ratio, seed)
     slice_channels(graph, removal, Run())
     after = ir.emit(graph)
     check_model(after, full_check=True)
-    other, again = analysed(before)
+    other, again = analysed(before, heads=heads)
     mask_channels(other, again.groups, removal.gone)
     masked = ir.emit(other)
     inputs = Inputs(bindings=bindings, values=values or {}, kinds=("ordinary",))

@@ -20,6 +20,7 @@ from tests.equivalence import PLAIN, Inputs, feeds_for
 from tests.fuzz.generator import Fuzzed, fuzzed
 from tests.fuzz.layers import LAYERS
 from tests.passes.prune.pruned import alike, analysed, at_random, pruned
+from tests.passes.prune.random_attentions import attention_layers
 from tests.passes.prune.random_nets import SCALE, RandomNet
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
@@ -66,6 +67,28 @@ def test_random_nets(choices: list[tuple[int, int, int]]) -> None:
 @settings(max_examples=150, suppress_health_check=_QUIET)
 def test_random_nets_at_length(choices: list[tuple[int, int, int]]) -> None:
     pruned(RandomNet().grow(choices), 0.4, bindings=({"N": 2},), scale=SCALE)
+
+
+_LAYERS = st.lists(st.tuples(*[st.integers(0, 1000)] * 5), min_size=1, max_size=3)
+
+
+@given(_LAYERS, st.booleans())
+@settings(max_examples=10, suppress_health_check=_QUIET)
+def test_attention_layers(layers: list[tuple[int, ...]], heads: bool) -> None:
+    pruned(attention_layers(layers), bindings=({"N": 2, "T": 3},), scale=SCALE, heads=heads)
+
+
+@pytest.mark.slow
+@given(_LAYERS, st.booleans(), st.sampled_from((0.3, 0.5, 1.0)))
+@settings(max_examples=150, suppress_health_check=_QUIET)
+def test_attention_layers_at_length(layers: list[tuple[int, ...]], heads: bool, ratio: float) -> None:
+    pruned(attention_layers(layers), ratio, bindings=({"N": 2, "T": 3},), scale=SCALE, heads=heads)
+
+
+@given(_CHOICES)
+@settings(max_examples=5, suppress_health_check=_QUIET)
+def test_heads_of_random_nets(choices: list[tuple[int, int, int]]) -> None:
+    pruned(RandomNet().grow(choices), bindings=({"N": 2},), scale=SCALE, heads=True)
 
 
 def sliced_as_masked(found: Fuzzed) -> bool:

@@ -1,0 +1,111 @@
+"""Residual blocks that matter least are left out: what they were added to goes on alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import ClassVar
+
+from planish.ir import Graph, Node
+from planish.passes.errors import PipelineError
+from planish.passes.manager import Pass
+from planish.passes.prune.block_importance import BlockImportance, block_score
+from planish.passes.prune.block_scores import BlockScores
+from planish.passes.prune.residual import Block, residual_blocks
+from planish.passes.prune.walk import readers
+from planish.passes.replacing import erase_dead, erase_unread, merge_origins, needs_copy
+from planish.passes.run import Run
+
+
+@dataclass(frozen=True)
+class PruneBlocks(Pass):
+    """Leave out the residual blocks that matter least: x + f(x) becomes x, and a normalization behind it stays.
+
+    The attention and the inner layers of a transformer are a block each. f(x) has the type of x, is read nowhere else,
+    and nothing in it is random or has effects. Blocks are named by the sums that they end in, which
+    `planish inspect --groups` lists. Accuracy falls: evaluate it.
+    Contract: APPROXIMATE, without a bound.
+
+    ratio: the part of the blocks that goes. count: how many go, instead, where it is not 0. One stays at least.
+    importance: what a block matters by: l1 and l2, norms of the weights that its branch ends in, or random. scores:
+    what it matters by instead, from samples: numbers by the names of blocks, a file; a block without one stays. keep:
+    blocks with a node or value whose name fits one of these globs, separated by |, stay. seed: of random.
+    """
+
+    name: ClassVar[str] = "prune-blocks"
+    lossy: ClassVar[bool] = True
+
+    ratio: float = 0.25
+    count: int = 0
+    importance: BlockImportance = "l2"
+    scores: BlockScores | None = None
+    keep: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise PipelineError(f"prune-blocks takes ratio from 0 to 1, not {self.ratio}")
+        if self.count < 0:
+            raise PipelineError(f"prune-blocks takes count of at least 0, not {self.count}")
+
+    def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
+        """Once for all: a second turn in one run would take the same part of what is left."""
+        if start is not None or not run.allows("APPROXIMATE"):
+            return
+        blocks = residual_blocks(graph)
+        known = {block.name for block in blocks}
+        for name, _ in () if self.scores is None else self.scores.numbers:
+            if name not in known:
+                run.note(f"the scores name {name!r}, which is no residual block here")
+        for block in self.chosen(blocks, run):
+            if run.exhausted:
+                return
+            remove_block(block, run)
+
+    def chosen(self, blocks: Sequence[Block], run: Run) -> list[Block]:
+        """The blocks that go, in the order of the graph."""
+        wanted = self.count or int(self.ratio * len(blocks) + 0.5)
+        scores = {block: self.score(block) for block in blocks if not self.keeps(block)}
+        judged = sorted([block for block in scores if math.isfinite(scores[block])], key=scores.__getitem__)
+        for block in scores if self.scores is None else ():
+            if block not in judged:
+                run.note(
+                    f"{block.name} stays: its branch does not end in constant, finite weights that could be judged"
+                )
+        gone = set(judged[: max(min(wanted, len(blocks) - 1), 0)])
+        return [block for block in blocks if block in gone]
+
+    def score(self, block: Block) -> float:
+        if self.scores is not None:
+            return self.scores.of(block.name)
+        return block_score(block, self.importance, self.seed)
+
+    def keeps(self, block: Block) -> bool:
+        """Whether a name of the block is one of those that stay."""
+        names = [block.name, block.add.label]
+        names += [name for node in block.nodes for name in (node.label, *[result.name for result in node.results])]
+        return any(fnmatchcase(name, pattern) for pattern in filter(None, self.keep.split("|")) for name in names)
+
+
+def remove_block(block: Block, run: Run) -> None:
+    """Let what the branch was added to stand for the sum."""
+    add, graph, skip = block.add, block.add.graph, block.skip
+    if graph is None:
+        return
+    origin, name = merge_origins((*block.nodes, add)), block.name
+    constants = [value for node in block.nodes for value in node.operands if value is not None and value.constant]
+    if add.result in graph.outputs and needs_copy(skip, graph):
+        copy = Node("Identity", (skip,), {}, [add.result.name])
+        copy.origin = merge_origins((add,))
+        graph.insert(copy, before=add)
+        copy.result.type = add.result.type
+        skip = copy.result
+        run.log.append(copy)
+    changed = readers(add.result)
+    graph.replace_all_uses_with(add.result, skip)
+    erase_dead(add)
+    erase_unread(constants)
+    run.log.extend(reader for reader in changed if reader.graph is not None)
+    run.record("remove-block", origin, name)
