@@ -23,8 +23,8 @@ _LIKELIEST = 8
 _MOST_BYTES = 64 << 20
 _BLOCK = 1 << 21
 """Logits that are computed at a time."""
-_RIDGE = 0.2
-_STEPS = 8
+_RIDGE = 1.0
+_STEPS = 12
 
 
 class Affine(NamedTuple):
