@@ -33,6 +33,7 @@ def prune(
     max_drop: float = 0.01,
     reconstructing: bool = True,
     uniform: bool = False,
+    steps: int = 1,
     target: Target | None = None,
     limit: int | None = None,
     seconds: float = 10.0,
@@ -53,7 +54,8 @@ def prune(
             them: the most that holds the budget, to a part of 1/32, by bisection.
         pruning: what units matter by, which stay, and how many go together; its ratio is not looked at. By default
             they go in the order of the least loss ("obs").
-        uniform: the same part of every group.
+        uniform: the same part of every group. steps: to a part of the multiply-accumulates in so many steps; after
+            each the weights are fitted, and the units measured anew.
         limit: so many samples; None for all.
         seconds: for measuring a pair of models.
         cache: a folder where times of operators are kept for the next model.
@@ -70,6 +72,8 @@ def prune(
     for name, part in parts.items():
         if not 0 < part < 1:
             raise PipelineError(f"prune takes {name} between 0 and 1, not {part}")
+    if steps < 1:
+        raise PipelineError(f"prune takes 1 step or more, not {steps}")
     how = pruning or PruneChannels(importance="obs")
     where = replace(target or Target(), threads=(target or Target()).threads or 1)
     if not isinstance(samples, Task | str | os.PathLike | Sequence):
@@ -77,6 +81,6 @@ def prune(
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         search = Search(
             Path(source), Path(target_path), samples, how, where, Path(folder), max_drop,
-            reconstructing, uniform, limit, Goal(ratio, macs, latency), seconds, cache, progress,
+            reconstructing, uniform, steps, limit, Goal(ratio, macs, latency), seconds, cache, progress,
         )  # fmt: skip
         return search.run()

@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uniform", action="store_true", help="let the same part of every group go")
     parser.add_argument(
+        "--steps", type=positive, default=1, metavar="N", help="prune, fit and measure so many times (default: 1)"
+    )
+    parser.add_argument(
         "--round-to", type=positive, default=1, metavar="N", help="as many go as leave a multiple of it (default: 1)"
     )
     parser.add_argument("--keep", default="", metavar="PATTERNS", help="of nodes whose channels stay, joined by |")
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             latency=arguments.latency,
             pruning=PruneChannels(importance=arguments.importance, round_to=arguments.round_to, keep=arguments.keep),
             uniform=arguments.uniform,
+            steps=arguments.steps,
             max_drop=arguments.max_drop,
             reconstructing=not arguments.no_reconstruct,
             target=Target(provider=arguments.provider, threads=arguments.threads),

@@ -24,6 +24,7 @@ from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
 from planish.runtime.pruning.forms import Shapes, in_form, macs, pruned, ratio_for
 from planish.runtime.pruning.group_plan import GroupPlan
 from planish.runtime.pruning.held_out import fitted
+from planish.runtime.pruning.stage import Stage, joined
 from planish.runtime.pruning.worth import Worth
 from planish.runtime.reconstruct import LayerReport, Samples, reconstruct
 from planish.runtime.samples import parts_of
@@ -78,6 +79,7 @@ class Search:
     max_drop: float
     reconstructing: bool
     uniform: bool
+    steps: int
     limit: int | None
     goal: Goal
     seconds: float
@@ -123,21 +125,35 @@ class Search:
             return self._trial(goal.ratio, f"pruned-{goal.ratio:.3g}")
         if goal.macs is None and goal.latency is None:
             return self._most()
-        how = self._how(goal.macs) if goal.macs is not None else self._as_fast(goal.latency or 1.0)
-        if how is None:
-            return f"no ratio brings {goal}"
-        return self._trial(how, f"pruned-{how:.3g}" if isinstance(how, float) else f"pruned-to-{goal.part:.3g}x")
+        part = goal.macs if goal.macs is not None else self._aim(goal.latency or 1.0)
+        trial = None if part is None else self._to_part(part)
+        return trial or f"no ratio brings {goal}"
 
-    def _how(self, part: float) -> float | Ratios | None:
-        """How much must go for a part of the cost; None where that cannot be had."""
-        if self._allocates:
-            return self._plan.ratios(part)
-        return ratio_for(part, self.form, self._plan.measured, self._shapes)
+    def _to_part(self, part: float) -> Trial | None:
+        """To a part of the cost, in steps of which each is measured anew; None where that cannot be."""
+        if not self._allocates:
+            ratio = self._how(part)
+            return None if ratio is None else self._trial(ratio, f"pruned-{ratio:.3g}")
+        name, stage, whole = f"pruned-to-{part:.3g}x", Stage(self.form, self._plan), self._plan.cost({})
+        for step in range(1, self.steps):
+            how = stage.plan.ratios(part ** (step / self.steps) * whole / stage.plan.cost({}))
+            if how is None:
+                return None
+            stage = self._after(stage, how, f"{name}-step-{step}")
+        how = stage.plan.ratios(part * whole / stage.plan.cost({}))
+        return None if how is None else self._trial(how, name, stage)
 
-    def _as_fast(self, part: float) -> float | Ratios | None:
-        """How much must go for a part of the optimized model's time: less where a pruned model, measured, takes more.
+    def _after(self, stage: Stage, how: Ratios, name: str) -> Stage:
+        raw, form = self.folder / f"{name}-raw.onnx", self.folder / f"{name}.onnx"
+        ir.save(pruned(stage.form, stage.plan.measured, how), raw)
+        self._refit(stage.form, raw, form)
+        return Stage(form, self._plan_of(form), joined(stage.losses, stage.plan.losses(how)))
 
-        Its weights do not matter for that, so that nothing is fitted yet.
+    def _aim(self, part: float) -> float | None:
+        """What part of the cost to ask for to take that part of the optimized model's time: less, where the pruned one,
+        measured, takes more. None where that is not found.
+
+        Weights do not matter for that, so that nothing is fitted yet.
         """
         aim, raw, fast = part, self.folder / "aimed-raw.onnx", self.folder / "aimed.onnx"
         for turn in range(_AIMS):
@@ -149,13 +165,19 @@ class Search:
             optimize(raw, fast, target=self.target)
             taken = 1 / self._latency(self.optimized, fast).ratio
             if taken <= part * _NEARLY:
-                return how
+                return aim
             aim *= part / taken
         return None
 
+    def _how(self, part: float) -> float | Ratios | None:
+        """How much must go for a part of the cost; None where that cannot be had."""
+        if self._allocates:
+            return self._plan.ratios(part)
+        return ratio_for(part, self.form, self._plan.measured, self._shapes)
+
     @property
     def _allocates(self) -> bool:
-        return not self.uniform and self.pruning.ratios is None and bool(self._plan.curves) and self._plan.cost({}) > 0
+        return not self.uniform and bool(self._plan.curves) and self._plan.cost({}) > 0
 
     def _most(self) -> Trial | None:
         """By bisection, as if more pruning never did better."""
@@ -163,39 +185,43 @@ class Search:
         for turn in range(_TRIALS):
             middle = (low + high) / 2
             self.progress(f"pruning {middle:.0%}", 0.1 + 0.8 * turn / _TRIALS)
-            how = self._plan.ratios(1 - middle) if self._allocates else middle
-            name = f"pruned-{middle:.3g}" if isinstance(how, float) else f"pruned-to-{1 - middle:.3g}x"
-            trial = None if how is None else self._trial(how, name)
+            is_part = self._allocates
+            trial = self._to_part(1 - middle) if is_part else self._trial(middle, f"pruned-{middle:.3g}")
             if trial is not None and trial.candidate.drop <= self.max_drop:
                 low, best = middle, trial
             else:
                 high = middle
         return best
 
-    def _trial(self, how: float | Ratios, name: str) -> Trial:
+    def _trial(self, how: float | Ratios, name: str, stage: Stage | None = None) -> Trial:
         """The optimized model where nothing goes; the same trial again where as much goes as once before."""
-        graph = pruned(self.form, self._plan.measured, how)
+        stage = stage or Stage(self.form, self._plan)
+        graph = pruned(stage.form, stage.plan.measured, how)
         extents = _extents(graph)
         if extents == _extents(ir.load(self.form)):
             return Trial(self.optimized, self._floats[1])
         known = next((trial for trial in self.tried if trial.extents == extents), None)
         if known is not None:
             return known
-        path, raw = self.folder / f"{name}.onnx", self.folder / f"{name}-raw.onnx"
+        path, raw, form = (self.folder / f"{name}{end}.onnx" for end in ("", "-raw", "-fitted"))
         ir.save(graph, raw)
-        losses = self._plan.losses(how)
-        layers: tuple[LayerReport, ...] = ()
-        if self.reconstructing:
-            found = reconstruct(
-                self.form, raw, self.samples, target=self.target, limit=self.limit, progress=self.progress
-            )
-            layers = found.layers
-            ir.save(found.graph, raw)
-        optimize(raw, path, target=self.target)
+        losses = joined(stage.losses, stage.plan.losses(how))
+        layers = self._refit(stage.form, raw, form)
+        optimize(form, path, target=self.target)
         ratio = how if isinstance(how, float) else self._plan.part_of(losses)
         trial = Trial(path, replace(self._candidate(name, path, ratio, layers), groups=losses), extents)
         self.tried.append(trial)
         return trial
+
+    def _refit(self, original: Path, raw: Path, form: Path) -> tuple[LayerReport, ...]:
+        """Write to `form` what reconstruction makes of a pruned model, or that model."""
+        if not self.reconstructing:
+            ir.save(ir.load(raw), form)
+            return ()
+        found = reconstruct(
+            original, raw, self.samples, output=form, target=self.target, limit=self.limit, progress=self.progress
+        )
+        return found.layers
 
     # What it is worth
 
@@ -205,11 +231,13 @@ class Search:
 
     @cached_property
     def _plan(self) -> GroupPlan:
-        """Measured on samples that nothing is judged on."""
+        return self._plan_of(self.form)
+
+    def _plan_of(self, form: Path) -> GroupPlan:
+        """Measured on samples that nothing is judged on; scores that were given are of the first model."""
         samples = fitted(parts_of(self.samples, self.limit))
-        return GroupPlan(
-            self.form, self.pruning, samples, self._shapes, self.target, self.folder, self.progress, self._times
-        )
+        pruning = self.pruning if form == self.form else replace(self.pruning, scores=None)
+        return GroupPlan(form, pruning, samples, self._shapes, self.target, self.folder, self.progress, self._times)
 
     @property
     def _times(self) -> OperatorTimes | None:

@@ -104,6 +104,24 @@ def test_a_reason_and_the_optimized_model(
     assert prune_dict(result)["pruned"] is False
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reconstructing", [True, False])
+def test_steps_come_to_the_same_part(tmp_path: Path, reconstructing: bool) -> None:
+    for steps in (1, 3):
+        result = prune(
+            wide(tmp_path), tmp_path / "out.onnx", feeds(9), macs=0.4, max_drop=1, seconds=0.1, steps=steps,
+            reconstructing=reconstructing,
+        )  # fmt: skip
+        tried, whole = result.candidates[-1], result.candidates[0].macs
+        assert tried.macs is not None
+        assert whole is not None
+        assert 0.35 * whole < tried.macs <= 0.4 * whole
+        assert {loss.name for loss in tried.groups} <= {"first", "second"}
+        assert all(loss.units == 64 for loss in tried.groups)
+    with pytest.raises(PipelineError, match="1 step or more"):
+        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), macs=0.5, steps=0)
+
+
 @pytest.mark.parametrize(
     "given",
     [
