@@ -200,7 +200,7 @@ class _Parser:
             if load is not None:
                 return load(text)
         except CalibrationError as error:
-            raise self.error(f"{kind.name} takes {name} as the file of what was measured or chosen: {error}") from error
+            raise self.error(f"{kind.name} takes {name} as a file: {error}") from error
         except (ValueError, KeyError):
             expected = "true or false" if hint is bool else getattr(hint, "__name__", str(hint))
             raise self.error(f"{kind.name} takes {name} as {expected}, not {text!r}") from None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from planish.runtime.compress import CompressResult, compress
     from planish.runtime.errors import SessionError, TaskError
     from planish.runtime.evaluate import Evaluation, evaluate
+    from planish.runtime.importance import importance
     from planish.runtime.inspect import Inspection, inspect
     from planish.runtime.providers import Target
     from planish.runtime.prune import PruneResult, prune
@@ -55,6 +56,7 @@ __all__ = [
     "compare",
     "compress",
     "evaluate",
+    "importance",
     "inspect",
     "optimize",
     "prune",
@@ -88,6 +90,7 @@ _HOMES = {
     "compare": "compare",
     "compress": "compress",
     "evaluate": "evaluate",
+    "importance": "importance",
     "inspect": "inspect",
     "optimize": "compile",
     "prune": "prune",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +25,18 @@ from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.quantize.gram import Gram
 from planish.passes.run import Run
+from planish.runtime.fidelity import record
 from planish.runtime.files import Model, at_path
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
+from planish.runtime.pruning.masks import derivatives
 from planish.runtime.pruning.seen_units import Seen, UnitObserver, see
 from planish.runtime.reconstruct import Samples
-from planish.runtime.samples import parts_of
+from planish.runtime.samples import Parts, parts_of
 
 Doubles = NDArray[np.float64]
+_PROBES = 4
+"""Samples on which every unit is turned down by itself."""
 _OF_GRAMS: Collection[Importance] = ("obs", "hessian", "similarity")
 
 
@@ -64,12 +70,39 @@ def importance(
     where = replace(target or Target(), threads=(target or Target()).threads or 1)
     with ExitStack() as stack:
         path = at_path(stack, model, "graph.onnx")
-        graph = ir.load(path)
-        prepare(graph, Run())
-        groups = (PruneHeads if whole_heads else PruneChannels)(inexact=inexact).find(graph).groups
-        grams = not set(criteria).isdisjoint(_OF_GRAMS)
-        seen = see(path, groups, parts_of(samples, limit), where, progress, grams=grams)
-        return scores_of(groups, seen, criteria, str(model) if not isinstance(model, ir.Graph) else model.name)
+        name = str(model) if not isinstance(model, ir.Graph) else model.name
+        parts = parts_of(samples, limit)
+        found = measure(path, parts, criteria, where, progress, inexact=inexact, whole_heads=whole_heads)
+        return replace(found, model=name)
+
+
+def measure(
+    path: Path,
+    samples: Parts[object],
+    criteria: Collection[Importance],
+    target: Target,
+    progress: Progress,
+    *,
+    inexact: bool = False,
+    whole_heads: bool = False,
+) -> UnitScores:
+    """As `importance`, of a file and samples that were chosen."""
+    if "taylor" in criteria:  # which goes through them again
+        samples = replace(samples, parts=[list(part) for part in samples.parts])
+    graph = ir.load(path)
+    prepare(graph, Run())
+    groups = (PruneHeads if whole_heads else PruneChannels)(inexact=inexact).find(graph).groups
+    seen = see(path, groups, samples, target, progress, grams=not set(criteria).isdisjoint(_OF_GRAMS))
+    found = scores_of(groups, seen, [name for name in criteria if name != "taylor"], str(path))
+    if "taylor" not in criteria:
+        return found
+    keyed = zip(group_keys(groups), seen.units, strict=True)
+    members = {key: (units.member, units.size) for key, units in keyed if units is not None}
+    feeds = record(path, samples, target, _PROBES).feeds
+    with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+        taylor = derivatives(graph, members, feeds, Path(folder) / "masked.onnx", target)
+    scores = {key: {**each, "taylor": taylor[key]} if key in taylor else each for key, each in found.groups.items()}
+    return replace(found, groups=scores)
 
 
 def scores_of(groups: Sequence[Group], seen: Seen, criteria: Collection[Importance], model: str = "") -> UnitScores:

@@ -37,7 +37,7 @@ class Ratios:
         for name, part in self.parts:
             if not math.isfinite(part) or part < 0 or (part > 1 and part != int(part)):
                 raise CalibrationError(
-                    f"{self.path or 'ratios'}: {name!r} takes a part from 0 to 1 or a number of units, not {part}"
+                    f"{self.path or 'ratios'}: {name!r} takes a part below 1 or a number of units, not {part}"
                 )
 
     @classmethod
@@ -67,6 +67,6 @@ def load_ratios(path: str | os.PathLike[str]) -> Ratios:
     found: list[tuple[str, float]] = []
     for name, part in cast("dict[str, object]", content).items():
         if isinstance(part, bool) or not isinstance(part, int | float):
-            raise CalibrationError(f"{path}: {name!r} takes a part from 0 to 1 or a number of units, not {part!r}")
+            raise CalibrationError(f"{path}: {name!r} takes a part below 1 or a number of units, not {part!r}")
         found.append((name, float(part)))
     return Ratios(tuple(found), str(path))

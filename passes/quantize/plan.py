@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
 from planish.passes.quantize.forms import CLIPS, Form, biased_form, bound, form_of, gives_real, starts_at_zero
+from planish.passes.quantize.gates import floor_of
 from planish.passes.quantize.placement import Placement
 from planish.passes.quantize.products import overflow, raw_name
 from planish.passes.quantize.scheme import Parameters, parameters
@@ -219,24 +219,12 @@ def _span(
     spans = [span for span in map(ranges, members) if span is not None]
     low, high = min([span[0] for span in spans], default=0.0), max([span[1] for span in spans], default=0.0)
     if len(members) == 1:
-        low = max(low, _gate_floor(members[0]))
+        low = max(low, floor_of(members[0]))
     for clip in (clips[value] for value in members if value in clips):
         low, upper = 0.0, bound(clip, 2)
         if upper is not None:
             high = min(high, upper) if high > 0 else upper
     return low, max(low, high)
-
-
-def _gate_floor(value: Value) -> float:
-    """Below this a value that is read by nothing but x * HardSigmoid(x) gives 0, so that no code need stand for it."""
-    gates = [user for user in value.users if user.op == "HardSigmoid"]
-    if len(gates) != 1 or gates[0].get_float("alpha") <= 0:
-        return -math.inf
-    gate = gates[0].result
-    others = [user for user in value.users if user is not gates[0]]
-    if not gate.has_one_use or any(user.op != "Mul" or set(user.operands) != {value, gate} for user in others):
-        return -math.inf
-    return -gates[0].get_float("beta") / gates[0].get_float("alpha")
 
 
 class _Groups:

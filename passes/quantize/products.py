@@ -173,7 +173,7 @@ def overflow(node: Node, step: float) -> str:
 
 def _bias_of(node: Node) -> Doubles | None:
     if node.op == "BatchNormalization":
-        return _scale_and_shift(node)[1]
+        return scale_and_shift(node)[1]
     if node.op == "Add":
         bias = _product_and_bias(node)[1]
         return None if bias is None else floats(bias)
@@ -196,11 +196,11 @@ def norm_obstacle(node: Node) -> str:
     x = node.operands[0]
     if x is None or x.rank != _IMAGE:
         return "it is no image, so that no convolution says the same"
-    finite = all(np.isfinite(array).all() for array in _scale_and_shift(node))
+    finite = all(np.isfinite(array).all() for array in scale_and_shift(node))
     return "" if finite else "its scale or shift is not finite"
 
 
-def _scale_and_shift(node: Node) -> tuple[Doubles, Doubles]:
+def scale_and_shift(node: Node) -> tuple[Doubles, Doubles]:
     scale, shift, mean, variance = [floats(value) for value in node.operands[1:] if value is not None]
     with np.errstate(all="ignore"):
         scale = scale / np.sqrt(variance + node.get_float("epsilon"))
@@ -209,7 +209,7 @@ def _scale_and_shift(node: Node) -> tuple[Doubles, Doubles]:
 
 def norm(codes: Codes, node: Node) -> Node:
     x, constant = _operands(node)
-    scale, shift = _scale_and_shift(node)
+    scale, shift = scale_and_shift(node)
     step = codes.parameters(x).scale
     weight, scales = codes.weight(scale.reshape(-1, 1, 1, 1), 0, constant.name, least_scales(shift, step))
     bias = codes.bias(shift, step, scales, f"{node.result.name}_shift")

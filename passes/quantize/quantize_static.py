@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -30,6 +31,8 @@ TargetName = Literal["cpu-x86", "cpu-arm", "tensorrt"]
 _OPSET_OF_CHANNELS = 13
 _OPSET_OF_EMPTY_RESHAPES = 14
 _METHODS = {"mse": histogram_ranges.least_squares, "entropy": histogram_ranges.entropy}
+_KNOWN: WeakKeyDictionary[TensorStatistics, dict[tuple[Method, float, Scheme], Range]] = WeakKeyDictionary()
+"""Ranges that histograms were searched for: a search plans one graph over and over."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,16 @@ class QuantizeStatic(Pass):
     def _choose(self, seen: TensorStatistics, scheme: Scheme) -> Range | None:
         if self.method == "minmax" or seen.histogram is None or seen.observed is None:
             return seen.observed
-        counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
-        if self.method == "percentile":
-            low, high = histogram_ranges.percentile(counts, edges, self.percentile)
-        else:
-            low, high = _METHODS[self.method](counts, edges, scheme)
-        return max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
+        known = _KNOWN.setdefault(seen, {})
+        key = (self.method, self.percentile, scheme)
+        if key not in known:
+            counts, edges = seen.histogram.counts.astype(np.float64), seen.histogram.edges
+            if self.method == "percentile":
+                low, high = histogram_ranges.percentile(counts, edges, self.percentile)
+            else:
+                low, high = _METHODS[self.method](counts, edges, scheme)
+            known[key] = max(low, seen.observed[0]), min(high, seen.observed[1])  # edges lie a little beyond
+        return known[key]
 
     def _gram(self, key: str | None) -> Gram | None:
         if self.rounding == "nearest" or self.ranges is None or key is None:

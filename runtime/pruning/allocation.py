@@ -17,7 +17,7 @@ from planish.runtime.pruning.unit_cost import Cost
 Doubles = NDArray[np.float64]
 _SWEEPS = 8
 _DOUBLINGS = 40.0
-_HALVINGS = 24
+_HALVINGS = 16
 
 
 @dataclass(frozen=True, eq=False)

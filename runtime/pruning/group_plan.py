@@ -21,7 +21,7 @@ from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.selection import fitting_counts, select
 from planish.passes.run import Run
 from planish.runtime.fidelity import References, record
-from planish.runtime.importance import scores_of
+from planish.runtime.importance import measure, scores_of
 from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.pruning.allocation import Curve, allocate
@@ -60,6 +60,11 @@ class GroupPlan:
         wanted = self.pruning.importance
         if wanted not in MEASURED or self.pruning.scores is not None:
             return self.pruning
+        if wanted == "taylor":
+            found = measure(
+                self.form, self.samples, (wanted,), self.target, self.progress, inexact=self.pruning.inexact
+            )
+            return replace(self.pruning, scores=found)
         return replace(self.pruning, scores=scores_of(self.groups, self.seen, (wanted,), str(self.form)))
 
     @cached_property
@@ -84,9 +89,11 @@ class GroupPlan:
     def cost(self) -> Cost:
         return mac_cost(self.graph, self.by_key, self.shapes)
 
-    def ratios(self, part: float) -> Ratios | None:
-        """How much goes of each group for a part of the cost; None where that cannot be had."""
-        found = allocate(self.curves, self.cost, part * self.cost({}))
+    def ratios(self, part: float, cost: Cost | None = None) -> Ratios | None:
+        """How much goes of each group for a part of the cost, by default in multiply-accumulates; None where that
+        cannot be had."""
+        wanted = cost or self.cost
+        found = allocate(self.curves, wanted, part * wanted({}))
         return None if found is None else Ratios(tuple([(key, float(count)) for key, count in found.items()]))
 
     @cached_property
@@ -118,7 +125,11 @@ class GroupPlan:
 
     @cached_property
     def references(self) -> References:
-        return record(self.form, self.samples, self.target, _RUNS)
+        """Of samples whose outputs are finite."""
+        found = record(self.form, self.samples, self.target, _RUNS)
+        pairs = zip(found.feeds, found.outputs, strict=True)
+        kept = [(feeds, outputs) for feeds, outputs in pairs if all(np.isfinite(array).all() for array in outputs)]
+        return References(tuple([feeds for feeds, _ in kept]), tuple([outputs for _, outputs in kept]))
 
     def _errors(
         self, sensitivity: Sensitivity, key: str, group: Group, scores: Doubles, counts: Sequence[int]
@@ -128,7 +139,8 @@ class GroupPlan:
         noises: list[float] = []
         for count in tried:
             (gone,) = select([group], [scores], [float(count)])
-            noises.append(sensitivity.noise(key, group, gone))
+            is_told = bool(self.references.feeds)
+            noises.append(sensitivity.noise(key, group, gone) if is_told else (count / group.size) ** 2)
         noise = np.maximum.accumulate(np.maximum(np.nan_to_num(noises, nan=1e9, posinf=1e9), _LEAST))
         places = np.array(counts, np.float64)
         if self.pruning.importance == "obs":

@@ -59,8 +59,9 @@ class UnitObserver:
 
     @property
     def variance(self) -> Doubles:
-        mean = self._mean_of(self.total)
-        return np.maximum(self._mean_of(self.squares) - np.square(mean), 0)
+        count = np.maximum(self.count, 1)
+        found = np.maximum(self.squares / count - np.square(self.total / count), 0)
+        return np.where(self.count > 0, found, np.inf)
 
     @property
     def mean_magnitude(self) -> Doubles:

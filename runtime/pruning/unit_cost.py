@@ -5,39 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planish.ir import Expr, Graph, Node, Value
+from planish.ir.ops.channels.atoms import Ids
 from planish.passes.prune.dependency import Group, Member
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.cost import macs
 
 Cost = Callable[[Mapping[str, int]], float]
 """From how many units each group keeps, by its key, to what the model costs: multiply-accumulates, bytes, time."""
+Doubles = NDArray[np.float64]
 _MATRIX = 2
 
 
-@dataclass(frozen=True)
-class Share:
-    """Of an axis: so many of its indices hang on each unit of a group."""
+class Share(NamedTuple):
+    """Of an axis: the part of it that is gone once all units of a group are."""
 
     key: str
     size: int
     part: float
-    """Of the axis, that is gone once all units are."""
-
-    def left(self, kept: Mapping[str, int]) -> float:
-        return 1 - self.part * (1 - kept.get(self.key, self.size) / self.size)
 
 
-@dataclass(frozen=True)
-class Term:
-    """amount, times what is left of each of its axes, which share it between groups."""
+class Term(NamedTuple):
+    """An amount, times what is left of each of its axes, which groups share."""
 
     amount: float
     axes: tuple[tuple[Share, ...], ...]
-
-    def of(self, kept: Mapping[str, int]) -> float:
-        return self.amount * math.prod(1 - sum(1 - share.left(kept) for share in axis) for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,43 @@ class UnitCost:
     terms: tuple[Term, ...]
 
     def __call__(self, kept: Mapping[str, int]) -> float:
-        return sum(term.of(kept) for term in self.terms)
+        t = self._tables
+        gone = np.array([1 - kept.get(key, size) / size for key, size in t.groups])
+        left = 1 - np.bincount(t.axes, t.parts * gone[t.places], t.starts[-1])
+        return float(t.amounts @ np.multiply.reduceat(np.append(left, 1.0), t.starts[:-1]) + t.fixed)
+
+    @cached_property
+    def _tables(self) -> _Tables:
+        moving = [term for term in self.terms if term.axes]
+        shares = [
+            (place, share) for place, axis in enumerate(a for term in moving for a in term.axes) for share in axis
+        ]
+        groups = list(dict.fromkeys((share.key, share.size) for _, share in shares))
+        return _Tables(
+            groups,
+            np.array([term.amount for term in moving]),
+            np.cumsum([0, *[len(term.axes) for term in moving]]),
+            np.array([place for place, _ in shares], np.int64),
+            np.array([share.part for _, share in shares]),
+            np.array([groups.index((share.key, share.size)) for _, share in shares], np.int64),
+            sum(term.amount for term in self.terms if not term.axes),
+        )
+
+
+class _Tables(NamedTuple):
+    """The same as vectors."""
+
+    groups: list[tuple[str, int]]
+    amounts: Doubles
+    """Of the terms that groups move."""
+    starts: Ids
+    """Where the axes of each begin, and where the last ends."""
+    axes: Ids
+    """Of each share."""
+    parts: Doubles
+    places: Ids
+    """Of each share's group."""
+    fixed: float
 
 
 def mac_cost(graph: Graph, groups: Mapping[str, Group], shapes: Mapping[str, tuple[int, ...]]) -> UnitCost:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planish import ir
-from planish.passes.quantize.calibration import Calibration
-from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.passes.quantize.scheme import Parameters
 from planish.runtime.fidelity import References
@@ -19,8 +17,6 @@ from planish.runtime.session import Result, Session
 
 _SPARSE = 4
 """Every so many of the references tell how much a rounding costs: noise is no matter of a few samples."""
-_SHARE = 0.98
-"""Of the noise that all make together: the tensors that have it are worth other ranges."""
 
 
 @dataclass(frozen=True)
@@ -60,51 +56,3 @@ class Rounded:
             self.progress(f"how much {switch.values[0]} costs", place / len(every))
             found[switch] = self.noise({switch: None})
         return found
-
-    def better(self, costs: Mapping[Switch, float], others: Sequence[Plan]) -> dict[Switch, tuple[Parameters, float]]:
-        """For the tensors that cost most, what costs least of all that other plans have for them, and how much."""
-        found: dict[Switch, tuple[Parameters, float]] = {}
-        worst = _worst({switch: costs[switch] for switch in self.switches.tensors})
-        for place, switch in enumerate(worst):
-            self.progress(f"choosing a range for {switch.values[0]}", place / len(worst))
-            least = costs[switch]
-            for other in _distinct(switch, others):
-                noise = self.noise({switch: other})
-                if noise < least:
-                    found[switch], least = (other, noise), noise
-        return found
-
-
-def with_ranges(ranges: Calibration, found: Mapping[Switch, Parameters]) -> Calibration:
-    """With the ranges that those codes reach."""
-    for switch, chosen in found.items():
-        least, largest = chosen.scheme.limits
-        scale, zero_point = float(chosen.scale), float(chosen.zero_point)
-        for name in switch.values:
-            ranges = ranges.with_range(name, (least - zero_point) * scale, (largest - zero_point) * scale)
-    return ranges
-
-
-def _worst(costs: Mapping[Switch, float]) -> list[Switch]:
-    """Those that make most of the noise, the worst first."""
-    order = sorted(costs, key=lambda switch: -costs[switch])
-    left = _SHARE * sum(costs.values())
-    kept: list[Switch] = []
-    for switch in order:
-        if left <= 0:
-            break
-        kept.append(switch)
-        left -= costs[switch]
-    return kept
-
-
-def _distinct(switch: Switch, plans: Sequence[Plan]) -> list[Parameters]:
-    """What plans have for a tensor, other than what it is planned with, each once."""
-    found: dict[tuple[float, int], Parameters] = {}
-    for plan in plans:
-        for value, chosen in plan.parameters.items():
-            if value.name == switch.values[0]:
-                found[float(chosen.scale), int(chosen.zero_point)] = chosen
-    if switch.planned is not None:
-        found.pop((float(switch.planned.scale), int(switch.planned.zero_point)), None)
-    return list(found.values())

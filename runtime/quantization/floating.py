@@ -12,7 +12,7 @@ from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.runtime.cost import reduction_length
-from planish.runtime.quantization.alone import Rounded, with_ranges
+from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.coding_switches import Switch
 from planish.runtime.quantization.trials import Budget, Trial, Trials
 
@@ -81,38 +81,25 @@ def _worth(group: Group, left: Sequence[Group], gone: set[str], work: Mapping[st
 
 
 def within(trials: Trials, budget: Budget, start: Trial) -> tuple[Trial, tuple[str, ...]]:
-    """Round the tensors better, then the weights, then leave nodes float, until the budget holds; and which those are.
+    """Round the weights better, then leave nodes float, until the budget holds; and which nodes those are.
 
     The least number of steps of `order` is found by doubling, then halving.
     """
     found = budget.graded(start)
     if budget.holds(found):
         return found, ()
-    found, measured = _ranged(trials, budget, found)
-    if budget.holds(found):
-        return found, ()
     found = budget.graded(trials.rounded(found))
-    if budget.holds(found) or not measured:
-        return found, ()
-    return _fewest(trials, budget, found, measured)
+    steps = [] if budget.holds(found) else _steps(trials, found.quantizing)
+    return _fewest(trials, budget, found, steps) if steps else (found, ())
 
 
-def _ranged(trials: Trials, budget: Budget, start: Trial) -> tuple[Trial, list[tuple[str, ...]]]:
-    """With a range of its own for each tensor that costs much, where that is better; and in which order nodes go."""
-    quantizing, graph = start.quantizing, trials.graph()
-    plan = quantizing.plan(graph)
+def _steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
+    """All nodes on codes, in the order in which they go back to float."""
+    plan = quantizing.plan(trials.graph())
     if quantizing.ranges is None or not plan.forms:
-        return start, []
-    work, others = works(plan, quantizing.ranges), [other.plan(graph) for other in trials.ranged(quantizing)]
-    rounded = Rounded.of(trials, quantizing)
-    costs = rounded.each()
-    better = rounded.better(costs, others)
-    chosen = with_ranges(quantizing.ranges, {switch: other for switch, (other, _) in better.items()})
-    found = trials.trial(replace(quantizing, ranges=chosen), "own-ranges")
-    if found.candidate.fidelity.noise < start.candidate.fidelity.noise:
-        costs |= {switch: noise for switch, (_, noise) in better.items()}
-        start = budget.graded(found)
-    return start, order(groups(plan, costs), work)
+        return []
+    costs = Rounded.of(trials, quantizing).each()
+    return order(groups(plan, costs), works(plan, quantizing.ranges))
 
 
 def _fewest(

@@ -109,21 +109,13 @@ class Trials:
         fidelity = self.references.fidelity(path, self.target)
         return Trial(quantizing, path, Candidate(name, path.stat().st_size, fidelity, integer))
 
-    @staticmethod
-    def ranged(quantizing: QuantizeStatic) -> list[QuantizeStatic]:
-        """By each method that chooses ranges."""
-        return [
-            replace(quantizing, method=method, percentile=part if part < 100 else quantizing.percentile)
-            for method, part in _METHODS
-        ]
-
     def with_best_ranges(self, quantizing: QuantizeStatic, suffix: str = "") -> Trial:
         """By the method whose outputs have the least noise."""
         found: list[Trial] = []
-        for place, trial in enumerate(self.ranged(quantizing)):
+        for place, (method, part) in enumerate(_METHODS):
             self.progress("choosing ranges", 0.4 + 0.1 * place / len(_METHODS))
-            part = f"-{trial.percentile:g}" if trial.method == "percentile" else ""
-            found.append(self.trial(trial, f"{trial.method}{part}{suffix}"))
+            trial = replace(quantizing, method=method, percentile=part if part < 100 else quantizing.percentile)
+            found.append(self.trial(trial, f"{method}{f'-{part:g}' if part < 100 else ''}{suffix}"))
         return min(found, key=lambda trial: trial.candidate.fidelity.noise)
 
     def rounded(self, trial: Trial) -> Trial:

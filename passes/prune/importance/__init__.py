@@ -22,7 +22,7 @@ Criterion = Callable[[Group, int], list[Scores]]
 """From a group and a seed to the scores of its units, one array for each weight that it looked at; none: no opinion."""
 Importance = Literal[
     "l1", "l2", "random", "geometric-median", "bn-scale",
-    "obs", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy",
+    "obs", "taylor", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy",
 ]  # fmt: skip
 Reduction = Literal["mean", "sum", "max", "product"]
 Normalization = Literal["mean", "max", "sum", "none"]
@@ -34,9 +34,11 @@ CRITERIA: Mapping[Importance, Criterion] = {
     "geometric-median": geometric_median,
     "bn-scale": normalization_scale,
 }
-MEASURED: tuple[Importance, ...] = ("obs", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy")
+MEASURED: tuple[Importance, ...] = (
+    "obs", "taylor", "hessian", "similarity", "variance", "mean-activation", "zeros", "entropy",
+)  # fmt: skip
 """Criteria of what units do on samples, which `runtime.importance` measures."""
-_COMPARABLE: tuple[Importance, ...] = ("obs", "hessian")
+_COMPARABLE: tuple[Importance, ...] = ("obs", "taylor", "hessian")
 """Parts of what products give, which are held against each other as they are."""
 _REDUCTIONS: Mapping[Reduction, Callable[[Scores], Scores]] = {
     "mean": lambda scores: scores.mean(axis=0),

@@ -132,6 +132,12 @@ def _object(value: object, path: str | os.PathLike[str], key: str) -> dict[str, 
 
 def _numbers(value: object, path: str | os.PathLike[str], key: str) -> Doubles:
     found = cast("list[object]", value) if isinstance(value, list) else [""]
-    if not all(n is None or (isinstance(n, int | float) and not isinstance(n, bool)) for n in found):
-        raise CalibrationError(f"{path}: {key} must be a list of numbers and nulls")
-    return np.array([math.inf if number is None else number for number in found], np.float64)
+    if not all(number is None or _is_finite(number) for number in found):
+        raise CalibrationError(f"{path}: {key} must be a list of finite numbers and nulls")
+    return np.array(
+        [math.inf if number is None else number for number in cast("list[float | None]", found)], np.float64
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf

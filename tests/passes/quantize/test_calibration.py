@@ -93,5 +93,5 @@ def test_a_pass_takes_it_by_its_file_and_the_text_reads_back(tmp_path: str) -> N
     assert isinstance(stage, Quantize)
     assert stage.ranges == saved
     assert parse(format_pipeline((stage,)), {"quantize": Quantize}, {}) == (stage,)
-    with pytest.raises(PipelineError, match=r"quantize takes ranges as the file of what was measured or chosen: .*nowhere"):
+    with pytest.raises(PipelineError, match=r"quantize takes ranges as a file: .*nowhere"):
         parse("quantize{ranges=nowhere.json}", {"quantize": Quantize}, {})

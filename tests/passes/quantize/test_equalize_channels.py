@@ -16,6 +16,7 @@ from planish.ir.types import Array
 from planish.passes import PassRecord
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.equalize_channels import EqualizeChannels
+from planish.passes.quantize.gates import floor_of
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
 from tests.passes.quantize.statically import quantized
@@ -99,6 +100,64 @@ def test_a_second_run_changes_nothing(name: str) -> None:
     assert text(graph) == once
 
 
+GATED = np.array([40, 20, 8, 2, 0.01, 0])
+
+
+def gated(net: Net, x: Value, *, slope: float = 1 / 6, offset: float = 0.5) -> Value:
+    """HardSwish of channels that reach that far; the last is always 0."""
+    w = net.random.standard_normal((CHANNELS, 3, 1, 1)) * GATED.reshape(-1, 1, 1, 1)
+    wide = net.op("Conv", x, net.floats(w), net.floats(GATED * 0.1))
+    return net.op("Mul", wide, net.op("HardSigmoid", wide, alpha=slope, beta=offset))
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1 / 6, 0.5), (0.2, 0.3), (2.0, 0.0), (0.5, -0.5)])
+def test_channels_behind_a_gate(slope: float, offset: float) -> None:
+    """They reach equally far, but for those that would go further below 0, where the gate is open, than the widest."""
+    graph = laid(lambda net, x: gated(net, x, slope=slope, offset=offset))
+    before = results(graph)
+    record, seen = equalized(graph)
+    assert [rewrite.rule for rewrite in record.rewrites] == ["equalize"]
+    assert [len(rewrite.sources) for rewrite in record.rewrites] == [3]
+    np.testing.assert_allclose(results(graph), before, rtol=1e-5, atol=1e-5 * np.abs(before).max())
+    assert [node.op for node in graph.nodes if node.op != "Constant"] == [
+        "Conv", "BatchNormalization", "Clip", "Mul", "Conv"
+    ]  # fmt: skip
+    product = next(node.result for node in graph.nodes if node.op == "Mul")
+    again = runtime.calibrate(graph, FEEDS, target=PLAIN)
+    assert seen.of(product) is None
+    found = again.of(product)
+    assert found is not None
+    reach = found.channels[1]
+    np.testing.assert_allclose(reach[1:3], reach[0], rtol=1e-3)
+    x = next(node.result for node in graph.nodes if node.op == "Conv")
+    assert floor_of(x) >= -1.001 * reach[0]
+    once = text(graph)
+    assert not passes.run(graph, (EqualizeChannels(ranges=again),))[0].rewrites
+    assert text(graph) == once
+
+
+def test_codes_behind_a_gate_are_closer() -> None:
+    """And its kernels are integer ones, with the gate of each channel in one of them."""
+
+    def lay(net: Net, x: Value) -> Value:
+        w = net.random.standard_normal((CHANNELS, 1, 3, 3)) / np.maximum(GATED, 1).reshape(-1, 1, 1, 1)
+        return net.op("Conv", x, net.floats(w), group=CHANNELS)
+
+    plain, better = laid(gated, lay), laid(gated, lay)
+    equalized(better)
+    found = quantized(better, FEEDS)
+    assert found.coverage().is_whole, str(found.coverage())
+    assert found.error() < 0.5 * quantized(plain, FEEDS).error()
+
+
+def test_a_gate_shuts_on_infinities_too() -> None:
+    graph = laid(gated)
+    equalized(graph)
+    feeds = {"x": np.full((2, 3, 6, 6), 1e30, np.float32)}
+    old, new = (Session(ir.emit(g).SerializeToString(), PLAIN).run(feeds)[0] for g in (laid(gated), graph))
+    np.testing.assert_allclose(np.asarray(new), np.asarray(old), rtol=1e-4)
+
+
 def test_codes_of_equalized_channels_are_closer() -> None:
     def lay(net: Net, x: Value) -> Value:
         """Filters that give every channel the same say again."""
@@ -111,11 +170,35 @@ def test_codes_of_equalized_channels_are_closer() -> None:
     assert quantized(better, FEEDS).error() < 0.5 * quantized(plain, FEEDS).error()
 
 
+def hard_swish(net: Net, x: Value) -> Value:
+    return net.op("Mul", x, net.op("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+
+
+def read_twice(net: Net, x: Value) -> Value:
+    return net.op("Mul", hard_swish(net, x), net.op("Sin", x))
+
+
+def gate_read_twice(net: Net, x: Value) -> Value:
+    wide = made_by_conv(net, x)
+    gate = net.op("HardSigmoid", wide, alpha=1 / 6, beta=0.5)
+    return net.op("Mul", net.op("Mul", wide, gate), gate)
+
+
 LEFT: dict[str, tuple[Callable[[Net, Value], Value], Callable[[Net, Value], Value]]] = {
     "another activation between": (lambda net, x: net.relu6(made_by_conv(net, x)), depthwise),
     "filters over all channels": (made_by_conv, lambda net, x: net.conv(x, 4)),
     "filters over pairs of channels": (made_by_conv, lambda net, x: net.conv(x, CHANNELS, group=3)),
     "two filters a channel": (made_by_conv, lambda net, x: net.conv(x, 2 * CHANNELS, group=CHANNELS)),
+    "what a gate reads goes elsewhere, too": (
+        lambda net, x: read_twice(net, made_by_conv(net, x)),
+        depthwise,
+    ),
+    "a gate that is read twice": (gate_read_twice, depthwise),
+    "a gate that falls": (lambda net, x: gated(net, x, slope=-0.2), depthwise),
+    "channels that are all near 0 behind a gate": (
+        lambda net, x: hard_swish(net, made_by_conv(net, net.op("Mul", x, net.floats(0.1)))),
+        depthwise,
+    ),
     "another reader": (made_by_conv, lambda net, x: net.op("Add", depthwise(net, x), x)),
     "made by a sum": (lambda net, x: net.op("Add", made_by_conv(net, x), made_by_conv(net, x)), depthwise),
     "channels alike": (lambda net, x: net.op("Conv", x, net.floats(np.ones((CHANNELS, 3, 1, 1)))), depthwise),

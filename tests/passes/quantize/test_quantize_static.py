@@ -16,6 +16,7 @@ from planish.ir import DType, Graph, Value
 from planish.ir.text import text
 from planish.ir.types import Array
 from planish.passes.manager import PassManager
+from planish.passes.quantize import quantize_static
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.runtime.session import Session
@@ -325,3 +326,28 @@ def test_integer_kernels_give_what_the_text_says(name: str) -> None:
         )
         plain, integer = np.asarray(plain, np.float64), np.asarray(integer, np.float64)
         assert np.linalg.norm(plain - integer) <= 0.02 * np.linalg.norm(plain)
+
+
+def test_a_histogram_is_searched_once_for_each_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Net()
+    net.b.output("y", net.conv(net.conv(net.b.input("x", DType.FLOAT, (1, 3, 6, 6)), 4), 4))
+    graph = ir.load(ir.emit(net.b.graph()))
+    x = np.random.default_rng(0).standard_t(2, (1, 3, 6, 6)).astype(np.float32)
+    seen = runtime.calibrate(graph, [{"x": x}], target=PLAIN)
+    searched: list[float] = []
+
+    def search(_: object, __: object, part: float) -> tuple[float, float]:
+        searched.append(part)
+        return -part / 100, part / 100
+
+    monkeypatch.setattr(quantize_static.histogram_ranges, "percentile", search)
+
+    def scales(pass_: QuantizeStatic) -> list[float]:
+        return [float(found.scale) for found in pass_.plan(graph).parameters.values()]
+
+    once = scales(QuantizeStatic(ranges=seen, method="percentile", percentile=50.0))
+    assert searched == [50.0, 50.0, 50.0]
+    assert scales(QuantizeStatic(ranges=seen, method="percentile", percentile=50.0, only="Conv")) == once
+    assert len(searched) == 3
+    assert scales(QuantizeStatic(ranges=seen, method="percentile", percentile=20.0))[0] < once[0]
+    assert len(searched) == 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ import pytest
 
 from planish import ir, runtime
 from planish.ir import DType
-from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.runtime.fidelity import record
 from planish.runtime.progress import silent
 from planish.runtime.providers import Target
-from planish.runtime.quantization.alone import Rounded, with_ranges
+from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.trials import Trials
 from planish.runtime.samples import Feeds, parts_of
 from tests.passes.quantize.topologies import Net
@@ -56,14 +54,13 @@ def trials(tmp_path: Path) -> Trials:
     return Trials(path, tmp_path, samples, references, ONE, None, silent)
 
 
-def measured(trials: Trials) -> tuple[Rounded, QuantizeStatic, Sequence[Plan]]:
+def measured(trials: Trials) -> tuple[Rounded, QuantizeStatic]:
     quantizing = QuantizeStatic(ranges=runtime.calibrate(trials.float_path, feeds(), target=ONE))
-    graph = trials.graph()
-    return Rounded.of(trials, quantizing), quantizing, [other.plan(graph) for other in trials.ranged(quantizing)]
+    return Rounded.of(trials, quantizing), quantizing
 
 
 def test_the_tensor_with_the_outlier_costs_most(trials: Trials) -> None:
-    rounded, _, _ = measured(trials)
+    rounded, _ = measured(trials)
     costs = rounded.each()
     worst = max(costs, key=costs.__getitem__)
     assert worst.values == ("conv1",)
@@ -74,25 +71,7 @@ def test_the_tensor_with_the_outlier_costs_most(trials: Trials) -> None:
 
 
 def test_the_noise_of_what_is_on_is_the_quantized_models(trials: Trials) -> None:
-    rounded, quantizing, _ = measured(trials)
+    rounded, quantizing = measured(trials)
     every = dict.fromkeys((*rounded.switches.tensors, *rounded.switches.weights))
     quantized = trials.trial(quantizing, "whole").candidate.fidelity.noise
     assert rounded.noise(every) == pytest.approx(quantized, rel=0.3)
-
-
-def test_a_tensor_gets_the_range_that_costs_least(trials: Trials) -> None:
-    rounded, quantizing, others = measured(trials)
-    costs = rounded.each()
-    better = rounded.better(costs, others)
-    assert quantizing.ranges is not None
-    assert better
-    for switch, (chosen, noise) in better.items():
-        assert noise < costs[switch]
-        assert rounded.noise({switch: chosen}) == noise
-    ranges = with_ranges(quantizing.ranges, {switch: chosen for switch, (chosen, _) in better.items()})
-    plan = QuantizeStatic(ranges=ranges).plan(trials.graph())
-    codes = {value.name: found for value, found in plan.parameters.items()}
-    for switch, (chosen, _) in better.items():
-        for name in switch.values:
-            assert codes[name].scale == pytest.approx(chosen.scale, rel=1e-6)
-            assert codes[name].zero_point == chosen.zero_point

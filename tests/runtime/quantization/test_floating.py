@@ -114,10 +114,10 @@ def ordered(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[str, ...]]]
     """Sets the order in which nodes go back, in place of one that is measured."""
 
     def given(steps: list[tuple[str, ...]]) -> None:
-        def ranged(_: Trials, __: Budget, start: Trial) -> tuple[Trial, list[tuple[str, ...]]]:
-            return start, steps
+        def given_steps(_: Trials, __: QuantizeStatic) -> list[tuple[str, ...]]:
+            return steps
 
-        monkeypatch.setattr(floating, "_ranged", ranged)
+        monkeypatch.setattr(floating, "_steps", given_steps)
 
     return given
 
