@@ -18,6 +18,7 @@ from planish.runtime.files import Model, at_path
 from planish.runtime.model_run import Face
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
+from planish.runtime.pruning.distributions import Affine, fitted
 from planish.runtime.pruning.fitting import RIDGES, Change
 from planish.runtime.pruning.kept_outputs import kept_outputs
 from planish.runtime.pruning.kept_tensors import KeptTensors
@@ -163,8 +164,9 @@ class _Turns:
                 reasons = {**reasons, product.node.result.name: "its counterpart in the original is not to be found"}
                 continue
             layer = Layer(
-                product.x.name, product.wanted.name, wanted, outputs, product.rows, product.groups, product.channel
-            )
+                product.x.name, product.wanted.name, wanted, outputs, product.rows, product.groups, product.channel,
+                product.feeds_softmax,
+            )  # fmt: skip
             pairs.append(_Pair(product, layer))
         return pairs, [LayerReport(name, reason=reason) for name, reason in reasons.items()]
 
@@ -200,7 +202,22 @@ class _Turns:
         after = min(errors, default=before)
         if not after < before:
             return LayerReport(name, before, after, "rejected"), None
-        return LayerReport(name, before, after, "kept"), held[errors.index(after)]
+        change = held[errors.index(after)]
+        if pair.layer.feeds_softmax:
+            change = _likelier(pair.product, seen, change)
+            after = seen.held_out.error(change)
+        return LayerReport(name, before, after, "kept"), change
+
+
+def _likelier(product: Product, seen: Seen, change: Change) -> Change:
+    """The change, gone on with for what the softmax gives, unless its logits would do worse than those of old."""
+    old = product.affine
+    if old is None:
+        return change
+    start = Affine(old.weight + change.weight[0], old.bias + change.bias[0])
+    new = fitted(seen.likely, seen.judging, start)
+    made = product.rounded(Change((new.weight - old.weight)[None], (new.bias - old.bias)[None]))
+    return change if made is None or seen.held_out.error(made) >= seen.held_out.error() else made
 
 
 def _apply(changes: Mapping[str, Change], found: Iterable[Product]) -> None:

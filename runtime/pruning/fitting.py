@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 _MOST = np.finfo(np.float64).max
-RIDGES = (1e-9, 1e-6, 1e-4, 1e-2, 1.0)
+RIDGES = (1e-9, 1e-6, 1e-4, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Parts of the mean of the diagonal of X^T X that are tried as its ridge."""
 
 

@@ -16,6 +16,7 @@ from planish.passes.quantize.gram import Window, gram_key
 from planish.passes.replacing import erase_dead
 from planish.runtime.cut import may_cross, outer_reads
 from planish.runtime.patches import Rows
+from planish.runtime.pruning.distributions import Affine
 from planish.runtime.pruning.fitting import Change, Doubles
 
 _FLOATS: Mapping[DType, float] = {
@@ -55,6 +56,27 @@ class Product:
     def channel(self) -> int:
         """The axis of the result that the outputs lie on."""
         return 1 if self.node.op == "Conv" else -1
+
+    @property
+    def feeds_softmax(self) -> bool:
+        """Whether its outputs are the logits of a softmax, and nothing else."""
+        logits = self.node.result if self.bias is None else self.bias.node.result
+        if self.node.op == "Conv" or self.wanted is not logits or not logits.has_one_use:
+            return False
+        user, rank = logits.users[0], logits.rank
+        return user.op == "Softmax" and rank is not None and user.get_int("axis") in (-1, rank - 1)
+
+    @property
+    def affine(self) -> Affine | None:
+        """What it computes of a row, where it is no convolution."""
+        tensor, bias = self.weight.constant, None if self.bias is None else self.bias.node.operand(self.bias.position)
+        if tensor is None or self.node.op == "Conv" or self.bias is None:
+            return None
+        weight = tensor.array().astype(np.float64)
+        weight = weight.T if self.node.op == "Gemm" and self.node.get_int("transB") else weight
+        weight = weight * (self.node.get_float("alpha") if self.node.op == "Gemm" else 1.0)
+        old = np.zeros(1) if bias is None or bias.constant is None else bias.constant.array().astype(np.float64)
+        return Affine(weight, self.bias.factor * np.broadcast_to(old.reshape(-1), weight.shape[1]))
 
     def apply(self, change: Change) -> None:
         """Change the weights and the biases; the node may be another one afterwards."""

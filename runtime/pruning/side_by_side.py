@@ -16,6 +16,7 @@ from planish.ir.ops.channels.atoms import Ids
 from planish.passes.errors import CalibrationError
 from planish.runtime.patches import Places, Rows
 from planish.runtime.providers import Array, Target
+from planish.runtime.pruning.distributions import Distributions
 from planish.runtime.pruning.fitting import Doubles, Moments
 from planish.runtime.pruning.held_out import EVERY
 from planish.runtime.pruning.kept_tensors import KeptTensors
@@ -28,6 +29,8 @@ Change = Callable[[Graph], None]
 _ROWS_A_WEIGHT = 128
 _FEW_ROWS, _MANY_ROWS = 1 << 13, 1 << 16
 """Of a layer, over all runs, so many rows for each weight of an output, and within these: more say the same again."""
+_MOST_PRODUCTS = 1 << 35
+"""Of rows, weights and outputs of a layer that feeds a softmax: each step of its fit takes as many, three times."""
 _LEAST_ROWS = 16
 """Of a layer in one run."""
 
@@ -42,6 +45,7 @@ class Layer(NamedTuple):
     rows: Rows
     groups: int
     channel: int
+    feeds_softmax: bool = False
 
 
 class Seen(NamedTuple):
@@ -49,6 +53,9 @@ class Seen(NamedTuple):
 
     fitted: Moments
     held_out: Moments
+    likely: Distributions
+    """Of the samples that it is fitted to, where it feeds a softmax."""
+    judging: Distributions
 
 
 class Turn(NamedTuple):
@@ -56,6 +63,14 @@ class Turn(NamedTuple):
 
     number: int
     of: int
+
+
+class Tensors(NamedTuple):
+    """Of one layer in one run: its result in the original and in the pruned model, and its input in this one."""
+
+    wanted: Array
+    given: Array
+    x: Array
 
 
 class Stepped:
@@ -134,7 +149,7 @@ class SideBySide:
 
         Raises CalibrationError where the two models give a layer's result different shapes.
         """
-        found = [Seen(Moments(), Moments()) for _ in layers]
+        found = [Seen(Moments(), Moments(), Distributions(), Distributions()) for _ in layers]
         new = self._original.new(step)
         original = self._original.opened(step, [*(layer.original for layer in layers), *new])
         pruned = self._pruned.opened(step, [name for layer in layers for name in (layer.x, layer.wanted)])
@@ -143,7 +158,10 @@ class SideBySide:
             self._original.keep(run, wanted, new)
             turn = Turn(run // EVERY, len(self._held_out))
             for layer, seen in zip(layers, found, strict=True):
-                _add(layer, seen.held_out if held_out else seen.fitted, wanted, given, turn)
+                moments, likely = (seen.held_out, seen.judging) if held_out else (seen.fitted, seen.likely)
+                tensors = Tensors(wanted[layer.original], given[layer.wanted], given[layer.x])
+                _add(layer, moments, tensors, turn)
+                _add_likely(layer, likely, tensors, turn)
         self._original.leave(step)
         return found
 
@@ -156,14 +174,12 @@ class SideBySide:
         self._pruned.leave(step)
 
 
-def _add(
-    layer: Layer, moments: Moments, originals: Mapping[str, Array], pruned: Mapping[str, Array], turn: Turn
-) -> None:
+def _add(layer: Layer, moments: Moments, tensors: Tensors, turn: Turn) -> None:
     """Add a run to the sums.
 
     Raises CalibrationError where the two models give a layer's result different shapes.
     """
-    wanted, given, x = originals[layer.original], pruned[layer.wanted], pruned[layer.x]
+    wanted, given, x = tensors
     expected = list(wanted.shape)
     expected[layer.channel] = len(layer.kept)
     if list(given.shape) != expected:
@@ -182,6 +198,20 @@ def _add(
         end = begin + rows.shape[1]
         moments.add(rows, lacking[:, begin:end], wanted[:, begin:end])
         begin = end
+
+
+def _add_likely(layer: Layer, likely: Distributions, tensors: Tensors, turn: Turn) -> None:
+    """Add a run to the distributions that the original gives."""
+    wanted, _, x = tensors
+    if not layer.feeds_softmax or not wanted.size:
+        return
+    products = x.shape[0 if layer.rows.transposed else -1] * wanted.shape[-1]
+    places = layer.rows.places(x, max(_MOST_PRODUCTS // (products * turn.of), 1), turn.number)
+    logits = _outputs(wanted, layer, places, layer.kept)[0]
+    begin = 0
+    for (rows,) in layer.rows.of(x, places):
+        likely.add(rows, logits[begin : begin + len(rows)])
+        begin += len(rows)
 
 
 def _most_rows(layer: Layer, x: Array, turn: Turn) -> int:

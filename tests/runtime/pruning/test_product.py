@@ -88,6 +88,41 @@ def test_a_change_of_filters(group: int, biased: bool) -> None:
     np.testing.assert_allclose(run(found, IMAGE) - before, run(start, IMAGE), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("body", "is_known"),
+    [
+        (weights(w=(4, 3), b=(3,)) + " { m = MatMul (x, w) y = Add (b, m) }", True),
+        (weights(w=(4, 3)) + " { y = Gemm <alpha = 2.0> (x, w) }", True),
+        (weights(w=(3, 4), b=(3,)) + " { y = Gemm <transB = 1, alpha = 0.5, beta = -2.0> (x, w, b) }", True),
+        (weights(w=(3, 4), b=(1,)) + " { y = Gemm <transB = 1> (x, w, b) }", True),
+        (weights(w=(4, 3)) + " { y = MatMul (x, w) }", False),
+        (weights(w=(4, 3), b=(5, 3)) + " { y = Gemm (x, w, b) }", False),
+    ],
+)
+def test_what_a_product_computes_of_a_row(body: str, is_known: bool) -> None:
+    found = graph(body)
+    affine = only(found).affine
+    assert (affine is not None) == is_known
+    if affine is not None:
+        np.testing.assert_allclose(LEFT @ affine.weight + affine.bias, run(found, LEFT), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("body", "feeds"),
+    [
+        ("{ m = MatMul (x, w) a = Add (m, b) y = Softmax (a) }", True),
+        ("{ a = Gemm (x, w, b) y = Softmax <axis = 1> (a) }", True),
+        ("{ a = MatMul (x, w) y = Softmax (a) }", True),
+        ("{ a = Gemm (x, w, b) y = Softmax <axis = 0> (a) }", False),
+        ("{ a = Gemm (x, w, b) s = Softmax (a) y = Add (a, s) }", False),
+        ("{ a = Gemm (x, w, b) y = LogSoftmax (a) }", False),
+        ("{ a = MatMul (x, w) s = Add (a, x) y = Softmax (s) }", False),
+    ],
+)
+def test_what_feeds_a_softmax(body: str, feeds: bool) -> None:
+    assert only(graph(weights(w=(4, 4), b=(4,)) + " " + body)).feeds_softmax == feeds
+
+
 def test_the_sum_with_a_skip_is_what_is_wanted() -> None:
     body = weights(w=(4, 4), v=(4, 4)) + (
         " { a = MatMul (x, w) r = Relu (a) b = MatMul (r, v) s = Add (a, b) y = Relu (s) }"
