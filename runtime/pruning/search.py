@@ -96,7 +96,7 @@ class Search:
         found = self._to(self.goal)
         if isinstance(found, str):
             return self._refused(found)
-        if found is None or found.path == self.optimized or found.candidate.drop > self.max_drop:
+        if found is None or found.path == self.optimized or not found.candidate.drop <= self.max_drop:
             return self._refused(self._obstacle())
         self.progress("measuring", 0.9)
         against = self._latency(self.optimized, found.path)
@@ -127,7 +127,8 @@ class Search:
             return self._most()
         part = goal.macs if goal.macs is not None else self._aim(goal.latency or 1.0)
         trial = None if part is None else self._to_part(part)
-        return trial or f"no ratio brings {goal}"
+        why = "" if self._plan.curves or self.uniform else ": no group may shrink, or the samples say nothing of any"
+        return trial or f"no ratio brings {goal}{why}"
 
     def _to_part(self, part: float) -> Trial | None:
         """To a part of the cost, in steps of which each is measured anew; None where that cannot be."""

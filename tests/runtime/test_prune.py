@@ -122,6 +122,18 @@ def test_steps_come_to_the_same_part(tmp_path: Path, reconstructing: bool) -> No
         prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), macs=0.5, steps=0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bad", "reason"), [([], ""), ([np.nan], "within the budget"), ([np.nan] * 8, "the samples say nothing")]
+)
+def test_samples_that_say_nothing(tmp_path: Path, bad: list[float], reason: str) -> None:
+    """A budget that cannot be judged is not held."""
+    given = [*feeds(8 - len(bad)), *[{"x": np.full((4, 32), number, np.float32)} for number in bad]]
+    result = prune(wide(tmp_path), tmp_path / "out.onnx", given, macs=0.5, max_drop=1, seconds=0.1)
+    assert reason in result.reason
+    assert not (result.pruned and reason)
+
+
 @pytest.mark.parametrize(
     "given",
     [
