@@ -14,7 +14,7 @@ from planish.runtime.compile import ModelPath
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
 from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
-from planish.runtime.pruning.search import Search
+from planish.runtime.pruning.search import Goal, Search
 from planish.runtime.reconstruct import Samples
 from planish.runtime.task import Task
 
@@ -28,13 +28,16 @@ def prune(
     *,
     ratio: float | None = None,
     macs: float | None = None,
+    latency: float | None = None,
     pruning: PruneChannels | None = None,
     max_drop: float = 0.01,
     reconstructing: bool = True,
     uniform: bool = False,
+    steps: int = 1,
     target: Target | None = None,
     limit: int | None = None,
     seconds: float = 10.0,
+    cache: Path | None = None,
     progress: Progress = silent,
 ) -> PruneResult:
     """Write the model with the most channels gone whose accuracy drops by no more than `max_drop`.
@@ -46,24 +49,31 @@ def prune(
         samples: a task, whose main metric on its calibration split the budget is on; or a folder of .npz files, or
             feeds, for which it is on the cosine between the model's outputs and the pruned one's.
         ratio: the part of the channels of each group that goes. macs: the part of the multiply-accumulates that may
-            stay, where each group loses what hurts the outputs the least. Neither: the most that holds the budget, to
-            a part of 1/32, by bisection.
+            stay, where each group loses what hurts the outputs the least. latency: the part of the optimized model's
+            time, on the target; what operators take by themselves tells what goes, and the whole is measured. None of
+            them: the most that holds the budget, to a part of 1/32, by bisection.
         pruning: what units matter by, which stay, and how many go together; its ratio is not looked at. By default
             they go in the order of the least loss ("obs").
-        uniform: the same part of every group.
+        uniform: the same part of every group. steps: to a part of the multiply-accumulates in so many steps; after
+            each the weights are fitted, and the units measured anew.
         limit: so many samples; None for all.
         seconds: for measuring a pair of models.
+        cache: a folder where times of operators are kept for the next model.
 
     Raises:
         CalibrationError: there are no samples, or they do not fit the model.
-        PipelineError: ratio or macs is no part of one, or both are given.
+        PipelineError: ratio, macs or latency is no part of one, or two of them are given.
         GraphError, PassError, SessionError, TaskError: as `optimize`, `reconstruct` and `evaluate`.
     """
-    if ratio is not None and macs is not None:
-        raise PipelineError("prune takes a ratio or a part of the multiply-accumulates, not both")
-    for name, part in (("ratio", ratio), ("macs", macs)):
-        if part is not None and not 0 < part < 1:
+    given = {"ratio": ratio, "macs": macs, "latency": latency}
+    parts = {name: part for name, part in given.items() if part is not None}
+    if len(parts) > 1:
+        raise PipelineError(f"prune takes {' or '.join(parts)}, not both")
+    for name, part in parts.items():
+        if not 0 < part < 1:
             raise PipelineError(f"prune takes {name} between 0 and 1, not {part}")
+    if steps < 1:
+        raise PipelineError(f"prune takes 1 step or more, not {steps}")
     how = pruning or PruneChannels(importance="obs")
     where = replace(target or Target(), threads=(target or Target()).threads or 1)
     if not isinstance(samples, Task | str | os.PathLike | Sequence):
@@ -71,6 +81,6 @@ def prune(
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         search = Search(
             Path(source), Path(target_path), samples, how, where, Path(folder), max_drop,
-            reconstructing, uniform, limit, progress,
+            reconstructing, uniform, steps, limit, Goal(ratio, macs, latency), seconds, cache, progress,
         )  # fmt: skip
-        return search.run(ratio, macs, seconds)
+        return search.run()

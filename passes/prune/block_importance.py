@@ -30,7 +30,8 @@ _ALONG: Mapping[str, Callable[[Doubles], Doubles]] = {
 def block_score(block: Block, importance: BlockImportance, seed: int = 0) -> float:
     """The mean, over the outputs of the branch, of the norm of the weights that make them; times factors behind.
 
-    Of a branch that ends in a normalization, of its scales. Infinite where it ends in neither, or is not finite.
+    Of a branch that ends in a normalization, of its scales. Infinite where it ends in neither, or is not finite, and of
+    layers without a skip, of which the largest may be nearest to doing nothing.
     """
     if importance == "random":
         return float(np.random.default_rng((seed, zlib.crc32(block.name.encode()))).random())
@@ -41,7 +42,7 @@ def block_score(block: Block, importance: BlockImportance, seed: int = 0) -> flo
 
 def _gain(block: Block, along: Callable[[Doubles], Doubles]) -> float:
     value, factor, nodes = block.branch, 1.0, set(block.nodes)
-    while (node := value.producer) is not None and node in nodes:
+    while value is not None and (node := value.producer) is not None and node in nodes:
         scales = _scales(node)
         if scales is not None:
             return factor * float(scales.mean())

@@ -15,10 +15,9 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 from planish.passes.errors import CalibrationError
+from planish.passes.option_file import read_numbers
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,4 @@ class BlockScores:
 
 def load_block_scores(path: str | os.PathLike[str]) -> BlockScores:
     """Read them; raises CalibrationError naming the file and what is wrong."""
-    try:
-        content: object = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CalibrationError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CalibrationError(f"{path}: must be an object of numbers by the names of blocks")
-    found: list[tuple[str, float]] = []
-    for name, number in cast("dict[str, object]", content).items():
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise CalibrationError(f"{path}: {name!r} takes a finite number, not {number!r}")
-        found.append((name, float(number)))
-    return BlockScores(tuple(found), str(path))
+    return BlockScores(read_numbers(path, holds="numbers by the names of blocks", takes="a finite number"), str(path))

@@ -13,6 +13,7 @@ from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
 from planish.passes.prune.block_importance import BlockImportance, block_score
 from planish.passes.prune.block_scores import BlockScores
+from planish.passes.prune.repeated import repeated_layers
 from planish.passes.prune.residual import Block, residual_blocks
 from planish.passes.prune.walk import readers
 from planish.passes.replacing import erase_dead, erase_unread, merge_origins, needs_copy
@@ -30,8 +31,10 @@ class PruneBlocks(Pass):
 
     ratio: the part of the blocks that goes. count: how many go, instead, where it is not 0. One stays at least.
     importance: what a block matters by: l1 and l2, norms of the weights that its branch ends in, or random. scores:
-    what it matters by instead, from samples: numbers by the names of blocks, a file; a block without one stays. keep:
-    blocks with a node or value whose name fits one of these globs, separated by |, stay. seed: of random.
+    what it matters by instead, from samples: numbers by the names of blocks, a file; a block without one stays.
+    layers: also layers without a skip that give the type that they take, where one like it stands before or behind;
+    their weights do not say what they matter by. keep: blocks with a node or value whose name fits one of these globs,
+    separated by |, stay. seed: of random.
     """
 
     name: ClassVar[str] = "prune-blocks"
@@ -41,6 +44,7 @@ class PruneBlocks(Pass):
     count: int = 0
     importance: BlockImportance = "l2"
     scores: BlockScores | None = None
+    layers: bool = False
     keep: str = ""
     seed: int = 0
 
@@ -55,6 +59,7 @@ class PruneBlocks(Pass):
         if start is not None or not run.allows("APPROXIMATE"):
             return
         blocks = residual_blocks(graph)
+        blocks = (*blocks, *repeated_layers(graph, blocks)) if self.layers else blocks
         known = {block.name for block in blocks}
         for name, _ in () if self.scores is None else self.scores.numbers:
             if name not in known:
@@ -84,28 +89,30 @@ class PruneBlocks(Pass):
 
     def keeps(self, block: Block) -> bool:
         """Whether a name of the block is one of those that stay."""
-        names = [block.name, block.add.label]
+        names = [block.name, block.end.label]
         names += [name for node in block.nodes for name in (node.label, *[result.name for result in node.results])]
         return any(fnmatchcase(name, pattern) for pattern in filter(None, self.keep.split("|")) for name in names)
 
 
 def remove_block(block: Block, run: Run) -> None:
-    """Let what the branch was added to stand for the sum."""
-    add, graph, skip = block.add, block.add.graph, block.skip
+    """Let the skip stand for what the block makes of it."""
+    end, graph, skip = block.end, block.end.graph, block.skip
     if graph is None:
         return
-    origin, name = merge_origins((*block.nodes, add)), block.name
-    constants = [value for node in block.nodes for value in node.operands if value is not None and value.constant]
-    if add.result in graph.outputs and needs_copy(skip, graph):
-        copy = Node("Identity", (skip,), {}, [add.result.name])
-        copy.origin = merge_origins((add,))
-        graph.insert(copy, before=add)
-        copy.result.type = add.result.type
+    origin, name = merge_origins((*block.nodes, end)), block.name
+    constants = [
+        value for node in (*block.nodes, end) for value in node.operands if value is not None and value.constant
+    ]
+    if end.result in graph.outputs and needs_copy(skip, graph):
+        copy = Node("Identity", (skip,), {}, [end.result.name])
+        copy.origin = merge_origins((end,))
+        graph.insert(copy, before=end)
+        copy.result.type = end.result.type
         skip = copy.result
         run.log.append(copy)
-    changed = readers(add.result)
-    graph.replace_all_uses_with(add.result, skip)
-    erase_dead(add)
+    changed = readers(end.result)
+    graph.replace_all_uses_with(end.result, skip)
+    erase_dead(end)
     erase_unread(constants)
     run.log.extend(reader for reader in changed if reader.graph is not None)
     run.record("remove-block", origin, name)

@@ -16,10 +16,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import cast
 
 from planish.passes.errors import CalibrationError
+from planish.passes.option_file import read_numbers
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,9 @@ class Ratios:
 
 def load_ratios(path: str | os.PathLike[str]) -> Ratios:
     """Read them; raises CalibrationError naming the file and what is wrong."""
-    try:
-        content: object = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CalibrationError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CalibrationError(f"{path}: must be an object of parts or numbers by the names of groups")
-    found: list[tuple[str, float]] = []
-    for name, part in cast("dict[str, object]", content).items():
-        if isinstance(part, bool) or not isinstance(part, int | float):
-            raise CalibrationError(f"{path}: {name!r} takes a part below 1 or a number of units, not {part!r}")
-        found.append((name, float(part)))
-    return Ratios(tuple(found), str(path))
+    return Ratios(
+        read_numbers(
+            path, holds="parts or numbers by the names of groups", takes="a part below 1 or a number of units"
+        ),
+        str(path),
+    )

@@ -18,28 +18,32 @@ _KEEPING = frozenset(("DequantizeLinear", "QuantizeLinear", "Transpose"))
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """skip + branch(skip), of one type.
+    """Nodes that make a value of another one of the same type, the skip, which could stand for it.
 
-    nodes: what nothing reads but the branch, in the order of the graph; it goes with the block.
+    end: makes the value: the sum of the skip and of a branch, or the last node of a layer without one. entry: a node
+    that reads the skip, with the position of the operand. nodes: what goes with the block besides its end, in the order
+    of the graph.
     """
 
-    add: Node
-    place: int
-    """Of the operand that is the branch."""
+    end: Node
+    entry: tuple[Node, int]
     nodes: tuple[Node, ...]
 
     @property
     def name(self) -> str:
-        """Of what the sum gives."""
-        return self.add.result.name or self.add.label
+        """Of what its end gives."""
+        return self.end.result.name or self.end.label
 
     @property
     def skip(self) -> Value:
-        return _operand(self.add, 1 - self.place)
+        node, place = self.entry
+        return _operand(node, place)
 
     @property
-    def branch(self) -> Value:
-        return _operand(self.add, self.place)
+    def branch(self) -> Value | None:
+        """What is added to the skip; None of a layer."""
+        node, place = self.entry
+        return _operand(node, 1 - place) if node is self.end and node.op == "Add" else None
 
 
 def residual_blocks(graph: Graph) -> tuple[Block, ...]:
@@ -49,10 +53,15 @@ def residual_blocks(graph: Graph) -> tuple[Block, ...]:
     random or has effects. What a loop carries from one turn to the next stays as it is made.
     """
     found: list[Block] = []
-    for nested in dict.fromkeys([graph, *[inner for node in graph.walk() for inner in node.graphs]]):
+    for nested in all_graphs(graph):
         found += _Search(nested).blocks()
-    inner = {node for block in found for node in _around(block.add)}
+    inner = {node for block in found for node in _around(block.end)}
     return tuple([block for block in found if inner.isdisjoint(block.nodes)])
+
+
+def all_graphs(graph: Graph) -> tuple[Graph, ...]:
+    """A graph, and those nested in it."""
+    return (graph, *[inner for node in graph.walk() for inner in node.graphs])
 
 
 class _Search:
@@ -64,7 +73,7 @@ class _Search:
 
     def blocks(self) -> Iterator[Block]:
         for node in self.graph.nodes:
-            if node.op != "Add" or self._is_carried(node):
+            if node.op != "Add" or is_carried(self.graph, (*node.operands, node.result)):
                 continue
             for place in (1, 0):
                 block = self._block(node, place)
@@ -88,20 +97,13 @@ class _Search:
         if not all(is_pure(node) for node in nodes) or not any(has_weights(node) for node in nodes):
             return None
         self.streams[add.result] = skips
-        return Block(add, place, nodes)
+        return Block(add, (add, 1 - place), nodes)
 
     def _stream(self, skip: Value) -> tuple[Value, ...]:
         """The value, and those that it is but for blocks added to it, axes swapped, and codes."""
         node = skip.producer
         before = node.operands[0] if node is not None and node.op in _KEEPING else None
         return (skip, *self.streams.get(skip, () if before is None else self._stream(before)))
-
-    def _is_carried(self, add: Node) -> bool:
-        """Whether it makes what a loop carries, or sums that up."""
-        if self.graph.owner is None or not self.graph.inputs:
-            return False
-        ends = (*self.graph.inputs, *self.graph.outputs)
-        return any(value in ends for value in (*add.operands, add.result))
 
     def _reaches(self, skip: Value, end: Node, *, weightless: bool = False) -> bool:
         """Whether a node depends on a value; weightless: on a way without weights."""
@@ -147,6 +149,14 @@ class _Search:
         return user
 
 
+def is_carried(graph: Graph, values: Sequence[Value | None]) -> bool:
+    """Whether any of them is what a loop carries from one turn to the next."""
+    if graph.owner is None or not graph.inputs:
+        return False
+    ends = (*graph.inputs, *graph.outputs)
+    return any(value in ends for value in values)
+
+
 def has_weights(node: Node) -> bool:
     """Whether it works on what it is given with constants of at least two axes, and not element by element."""
     if any(has_weights(inner) for nested in node.graphs for inner in nested.walk()):
@@ -154,15 +164,15 @@ def has_weights(node: Node) -> bool:
     rule = lookup(node.op).channels
     if rule is None or rule.pointwise or rule.spreads or node.graphs:
         return False
-    return any(v is not None and (v.rank or 0) >= _MATRIX and _is_fixed(v) for v in node.operands)
+    return any(v is not None and (v.rank or 0) >= _MATRIX and is_fixed(v) for v in node.operands)
 
 
-def _is_fixed(value: Value) -> bool:
+def is_fixed(value: Value) -> bool:
     """Whether it is made of constants alone, as codes of weights are made numbers."""
     node = value.producer
     if value.constant is not None or node is None or node.graphs or not node.operands:
         return value.constant is not None
-    return is_pure(node) and all(operand is None or _is_fixed(operand) for operand in node.operands)
+    return is_pure(node) and all(operand is None or is_fixed(operand) for operand in node.operands)
 
 
 def _around(node: Node) -> Iterator[Node]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
 
 import numpy as np
 
 from planish.passes.errors import CalibrationError
+from planish.passes.option_file import read_json, write_file
 from planish.passes.quantize.calibration import Calibration, Floats, TensorStatistics
 from planish.passes.quantize.gram import Gram, GramFile
 from planish.passes.quantize.histogram import BINS, Histogram
@@ -44,8 +44,8 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike[str]) -> 
     grams = target.with_name(target.stem + _GRAMS)
     text = _text(calibration, grams.name)
     if calibration.grams:
-        _replace(grams, lambda file: _write_grams(file, calibration.grams))
-    _replace(target, lambda file: file.write(text.encode()))
+        write_file(grams, lambda file: _write_grams(file, calibration.grams))
+    write_file(target, lambda file: file.write(text.encode()))
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -64,12 +64,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
         CalibrationError: naming the file and the key of what is wrong.
     """
     file = Path(path)
-    try:
-        content: object = json.loads(file.read_bytes())
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CalibrationError(f"{path}: is not JSON: {error}") from error
+    content = read_json(file)
     top = _Part(str(path), "", content).object(_KEYS)
     if "version" not in top or "tensors" not in top:
         _Part(str(path), "", content).fail(f"has no {'tensors' if 'version' in top else 'version'!r}")
@@ -256,17 +251,3 @@ def _write_grams(file: BinaryIO, grams: Mapping[str, Gram]) -> None:
     for number, gram in enumerate(grams.values()):
         arrays |= {f"matrix_{number}": gram.matrix, f"mean_{number}": gram.mean}
     np.savez(file, allow_pickle=False, **arrays)
-
-
-def _replace(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    part = target.with_name(f".planish-{secrets.token_hex(8)}.tmp")
-    try:
-        with part.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise CalibrationError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

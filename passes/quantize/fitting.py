@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from planish.passes.quantize.rounding.coordinate_descent import coordinate_desce
 from planish.passes.quantize.rounding.filters import filter_codes, filter_errors
 from planish.passes.quantize.rounding.layer import output_errors
 from planish.passes.quantize.rounding.second_order import second_order
+from planish.passes.quantize.rounding.shrinkage import shrunk
 from planish.passes.quantize.scheme import Doubles, Parameters, Scheme, dequantize, quantize
 
 
@@ -51,6 +53,8 @@ def _fitted(array: Doubles, found: Parameters, gram: Gram, *, has_bias: bool) ->
         return None
     width = columns.shape[1] // groups
     codes, shifts = np.empty(columns.shape, found.scheme.dtype.numpy), np.zeros(columns.shape[1])
+    trusted = np.stack([shrunk(*of_group, gram.count) for of_group in zip(gram.matrix, gram.mean, strict=True)])
+    gram = replace(gram, matrix=trusted)
     aims = np.stack([aim_of(gram, group, has_bias=has_bias) for group in range(groups)])
     if width == 1 and groups > 1:
         codes = _of_filters(columns.astype(np.float32), aims, _of_columns(found, slice(None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from planish.passes.prune.importance import CRITERIA
+from planish.passes.prune.importance import CRITERIA, MEASURED
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
 from planish.runtime.cli.prune import times
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the multiply-accumulates that pruning leaves (default: by search)",
     )
     parser.add_argument(
-        "--importance", choices=tuple(CRITERIA), default="l2", help="what a channel matters by (default: l2)"
+        "--importance", choices=(*CRITERIA, *MEASURED), default="obs", help="what a channel matters by (default: obs)"
     )
     parser.add_argument(
         "--round-to", type=positive, default=16, metavar="N", help="as many go as leave a multiple of it (default: 16)"

@@ -1,4 +1,4 @@
-"""planish prune MODEL -o OUT --task TASK | --inputs FOLDER [--ratio 0.3 | --macs 0.7x] [--max-drop 1%]"""
+"""planish prune MODEL -o OUT --task TASK | --inputs FOLDER [--macs 0.7x | --latency 0.6x] [--max-drop 1%]"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from planish.passes.prune.importance import CRITERIA, MEASURED
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
-from planish.runtime.cli.sources import model_of, samples_of
+from planish.runtime.cli.sources import model_of, samples_of, user_cache
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
 from planish.runtime.prune import prune
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ratio", type=part, metavar="PART", help="of the channels of each group that goes (default: by bisection)"
     )
     much.add_argument("--macs", type=times, metavar="PARTx", help="of the multiply-accumulates that may stay: 0.7x")
+    much.add_argument("--latency", type=times, metavar="PARTx", help="of the optimized model's time: 0.6x")
     parser.add_argument(
         "--max-drop",
         type=part,
@@ -37,6 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what a channel matters by (default: obs, the order of the least loss on samples)",
     )
     parser.add_argument("--uniform", action="store_true", help="let the same part of every group go")
+    parser.add_argument(
+        "--steps", type=positive, default=1, metavar="N", help="prune, fit and measure so many times (default: 1)"
+    )
     parser.add_argument(
         "--round-to", type=positive, default=1, metavar="N", help="as many go as leave a multiple of it (default: 1)"
     )
@@ -61,13 +65,16 @@ def run(arguments: argparse.Namespace) -> int:
             samples,
             ratio=arguments.ratio,
             macs=arguments.macs,
+            latency=arguments.latency,
             pruning=PruneChannels(importance=arguments.importance, round_to=arguments.round_to, keep=arguments.keep),
             uniform=arguments.uniform,
+            steps=arguments.steps,
             max_drop=arguments.max_drop,
             reconstructing=not arguments.no_reconstruct,
             target=Target(provider=arguments.provider, threads=arguments.threads),
             limit=arguments.limit,
             seconds=arguments.seconds,
+            cache=user_cache(),
             progress=progress,
         )
     if arguments.json:

@@ -20,8 +20,11 @@ from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.selection import fitting_counts, select
 from planish.passes.run import Run
+from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.fidelity import References, record
+from planish.runtime.graph_times import GraphTimes
 from planish.runtime.importance import measure, scores_of
+from planish.runtime.operator_times import OperatorTimes
 from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.pruning.allocation import Curve, allocate
@@ -53,6 +56,8 @@ class GroupPlan:
     target: Target
     folder: Path
     progress: Progress
+    times: OperatorTimes | None = None
+    """What the cost of a model is made of; None for its multiply-accumulates."""
 
     @cached_property
     def measured(self) -> PruneChannels:
@@ -87,7 +92,9 @@ class GroupPlan:
 
     @cached_property
     def cost(self) -> Cost:
-        return mac_cost(self.graph, self.by_key, self.shapes)
+        if self.times is None:
+            return mac_cost(self.graph, self.by_key, self.shapes)
+        return GraphTimes(self.graph, self.by_key, Symbols(self.graph).of(Binding(self.shapes)), self.times)
 
     def ratios(self, part: float, cost: Cost | None = None) -> Ratios | None:
         """How much goes of each group for a part of the cost, by default in multiply-accumulates; None where that

@@ -13,6 +13,8 @@ import numpy as np
 from planish.ir import DType, Graph, Node, TensorType, Value
 from planish.ir.graph import constant
 from planish.ir.infer import infer
+from planish.passes.kernels import cpu
+from planish.passes.opset import Opsets
 from planish.passes.quantize.codes import floats
 from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.scheme import Parameters, Scheme, dequantize, parameters, quantize
@@ -20,6 +22,8 @@ from planish.runtime.providers import Array
 
 _PREFIX = "planish/codes/"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
+_QUANTIZING = 10
+"""The first opset with QuantizeLinear."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,8 @@ class Switches:
 
 def add_switches(graph: Graph, made: Plan) -> Switches:
     """Let the graph, which is changed, round what the plan has as codes where its new inputs say so."""
+    if graph.opset_imports.get("", 0) < _QUANTIZING:
+        Opsets(cpu()).raise_to(graph, _QUANTIZING)
     found = Switches()
     for node, form in made.forms.items():
         product = form.inner or node

@@ -78,7 +78,16 @@ def test_the_source_is_never_the_result(folder: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--ratio=half"], ["--macs=2x"], ["--max-drop=200%"], ["--ratio=0.5", "--macs=0.5x"], ["--round-to=0"]]
+    "words",
+    [
+        ["--ratio=half"],
+        ["--macs=2x"],
+        ["--max-drop=200%"],
+        ["--ratio=0.5", "--macs=0.5x"],
+        ["--latency=3x"],
+        ["--latency=0.5x", "--macs=0.5x"],
+        ["--round-to=0"],
+    ],
 )
 def test_bad_usage(folder: Path, capsys: Capture, words: list[str]) -> None:
     with pytest.raises(SystemExit):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from planish import ir
-from planish.ir import DType, Value
+from planish.ir import DType, Graph, Value
 from planish.models.tasks import load
 from planish.models.zoo import fetch
 from planish.passes.errors import PipelineError
+from planish.passes.prune.dependency import Group
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.evaluate import evaluate
 from planish.runtime.inspect import inspect
 from planish.runtime.prune import prune
 from planish.runtime.prune_report import prune_dict, prune_text
+from planish.runtime.pruning.unit_cost import Cost, parameter_cost
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
 
@@ -100,11 +104,35 @@ def test_a_reason_and_the_optimized_model(
     assert prune_dict(result)["pruned"] is False
 
 
-@pytest.mark.parametrize("given", [{"ratio": 0.0}, {"ratio": 1.0}, {"macs": 1.5}, {"ratio": 0.5, "macs": 0.5}])
+@pytest.mark.slow
+@pytest.mark.parametrize("reconstructing", [True, False])
+def test_steps_come_to_the_same_part(tmp_path: Path, reconstructing: bool) -> None:
+    for steps in (1, 3):
+        result = prune(
+            wide(tmp_path), tmp_path / "out.onnx", feeds(9), macs=0.4, max_drop=1, seconds=0.1, steps=steps,
+            reconstructing=reconstructing,
+        )  # fmt: skip
+        tried, whole = result.candidates[-1], result.candidates[0].macs
+        assert tried.macs is not None
+        assert whole is not None
+        assert 0.35 * whole < tried.macs <= 0.4 * whole
+        assert {loss.name for loss in tried.groups} <= {"first", "second"}
+        assert all(loss.units == 64 for loss in tried.groups)
+    with pytest.raises(PipelineError, match="1 step or more"):
+        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), macs=0.5, steps=0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ratio": 0.0}, {"ratio": 1.0}, {"macs": 1.5}, {"latency": 0.0}, {"ratio": 0.5, "macs": 0.5},
+        {"macs": 0.5, "latency": 0.5},
+    ],
+)  # fmt: skip
 def test_bad_options(tmp_path: Path, given: dict[str, float]) -> None:
-    ratio, macs = given.get("ratio"), given.get("macs")
+    ratio, macs, latency = (given.get(name) for name in ("ratio", "macs", "latency"))
     with pytest.raises(PipelineError, match="prune takes"):
-        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs)
+        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs, latency=latency)
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -138,6 +166,60 @@ def test_what_is_free_goes_first(tmp_path: Path, importance: Importance) -> None
         if result.pruned:
             assert "channels" in prune_text(result)
     assert (tmp_path / "False.onnx").exists()
+
+
+class Speeds:
+    """Stands in for measuring: a model takes that power of the part of the weights that it has left."""
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+        self.aims: list[float] = []
+
+    def __call__(self, a: Path, b: Path, *_: object, **__: object) -> SimpleNamespace:
+        left = inspect(b).parameters / inspect(a).parameters
+        ratio = left**-self.power
+        self.aims.append(ratio)
+        return SimpleNamespace(ratio=ratio, low=ratio, high=ratio, as_dict=dict)
+
+
+@pytest.mark.parametrize(("power", "turns"), [(1.5, 1), (0.7, 2)])
+def test_a_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power: float, turns: int) -> None:
+    """Where a pruned model takes more than its operators by themselves, more goes, until what is measured will do."""
+    speeds = Speeds(power)
+    monkeypatch.setattr("planish.runtime.pruning.search.benchmark", speeds)
+    monkeypatch.setattr("planish.runtime.pruning.group_plan.GraphTimes", _parameters)
+    result = prune(wide(tmp_path), tmp_path / "out.onnx", feeds(9), latency=0.5, max_drop=1, reconstructing=False)
+    assert result.pruned
+    left = result.chosen.parameters / result.candidates[1].parameters
+    assert left**power <= 0.5 * 1.02
+    assert len(speeds.aims) - 2 >= turns
+
+
+def test_a_time_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planish.runtime.pruning.search.benchmark", Speeds(0.0))
+    monkeypatch.setattr("planish.runtime.pruning.group_plan.GraphTimes", _parameters)
+    result = prune(wide(tmp_path), tmp_path / "out.onnx", feeds(9), latency=0.5, max_drop=1, reconstructing=False)
+    assert not result.pruned
+    assert result.reason == "no ratio brings it to 0.5 of the optimized model's time"
+
+
+def _parameters(graph: Graph, groups: Mapping[str, Group], *_: object) -> Cost:
+    return parameter_cost(graph, groups)
+
+
+@pytest.mark.slow
+def test_measured_times_bring_a_model_to_a_part_of_its_time(tmp_path: Path) -> None:
+    """Products large enough for their time to be told; the cache keeps the times of their shapes."""
+    path, cache = wide(tmp_path, 1024), tmp_path / "times"
+    samples = [{"x": np.repeat(feed["x"], 32, axis=0)} for feed in feeds(9)]
+    pruning = PruneChannels(importance="l1", round_to=64)
+    result = prune(
+        path, tmp_path / "out.onnx", samples, latency=0.6, max_drop=1, pruning=pruning, seconds=0.5, cache=cache
+    )
+    assert result.pruned or "slower" in result.reason
+    assert result.candidates[-1].parameters < 0.8 * result.candidates[1].parameters
+    (file,) = cache.iterdir()
+    assert "MatMul" in file.read_text() or "Gemm" in file.read_text()
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.passes.errors import CalibrationError
+from planish.passes.option_file import read_json, write_file
 from planish.passes.prune.dependency import Group
 
 Doubles = NDArray[np.float64]
@@ -85,28 +85,12 @@ def save_unit_scores(scores: UnitScores, path: str | os.PathLike[str]) -> None:
         for key, found in scores.groups.items()
     )
     text = "{\n" + ",\n".join((*lines, f'"groups": {{\n{groups}\n}}')) + "\n}\n"
-    target = Path(path)
-    part = target.with_name(f".planish-{secrets.token_hex(8)}.tmp")
-    try:
-        with part.open("xb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        raise CalibrationError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(Path(path), lambda file: file.write(text.encode()))
 
 
 def load_unit_scores(path: str | os.PathLike[str]) -> UnitScores:
     """Read them; raises CalibrationError naming the file and what is wrong."""
-    try:
-        content: object = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CalibrationError(f"{path}: is not JSON: {error}") from error
+    content = read_json(path)
     top = _object(content, path, "")
     if top.get("format") != FORMAT or top.get("version") != VERSION:
         raise CalibrationError(f"{path}: holds no unit scores of version {VERSION}: measure them with this planish")

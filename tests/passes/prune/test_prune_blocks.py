@@ -36,11 +36,11 @@ def without(proto: onnx.ModelProto, gone: Sequence[str]) -> onnx.ModelProto:
     """With zeros for the branches of some blocks."""
     graph = ir.load(proto)
     for block in residual_blocks(graph):
-        if block.name in gone and block.add.graph is not None:
+        if block.name in gone and block.end.graph is not None:
             nothing = Node("Mul", (block.skip, constant(np.zeros((), np.float32))))
-            block.add.graph.insert(nothing, before=block.add)
+            block.end.graph.insert(nothing, before=block.end)
             infer(nothing)
-            block.add.graph.set_operand(block.add, block.place, nothing.result)
+            block.end.graph.set_operand(block.end, 1 - block.entry[1], nothing.result)
     return ir.emit(graph)
 
 

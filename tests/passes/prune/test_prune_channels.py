@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from planish import ir, passes
 from planish.ir import Graph
-from planish.passes import PassRecord, PipelineError
+from planish.passes import PassError, PassRecord, PipelineError
+from planish.passes.prune.dependency import dependencies
+from planish.passes.prune.importance.unit_scores import UnitScores
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.ratios import Ratios
 from planish.passes.run import Fp
 from tests.equivalence import same_interface
 from tests.passes.prune.pruned import parameters
@@ -159,3 +163,62 @@ def test_weights_that_are_not_finite_have_no_rank() -> None:
     readers = n.b.constant(np.full((8, 2, 4, 4), np.inf, np.float32))
     graph = n.end(n.op("ConvTranspose", x, readers))
     assert widths(done(graph).graph) == [8]
+
+
+def test_each_group_loses_its_own_part() -> None:
+    """Numbers of units, parts, globs; a group that nothing names stays, and so does one that is kept."""
+    graph = TOPOLOGIES["chain"]()
+    names = [group.name for group in dependencies(ir.load(ir.emit(graph))).groups]
+    assert len(names) == 3
+    for ratios, keep, wanted in (
+        ({names[0]: 3, names[1]: 0.5}, "", [13, 12, 16]),
+        ({"*": 0.25, names[2]: 0}, "", [12, 18, 16]),
+        ({"*": 1000}, "", [1, 1, 1]),
+        ({"*": 4}, names[1], [16, 24, 12]),  # what reads the first group has that name
+        ({}, "", [16, 24, 16]),
+    ):
+        loaded = ir.load(ir.emit(graph))
+        stage = PruneChannels(ratios=Ratios.from_mapping(ratios), keep=keep)
+        passes.run(loaded, (stage,))
+        assert widths(loaded) == wanted
+        again = ir.load(ir.emit(graph))
+        passes.run(again, (PruneChannels(ratio=0, ratios=Ratios.from_mapping(ratios), keep=keep),))
+        assert widths(again) == wanted
+
+
+def test_what_was_measured_decides() -> None:
+    """The units with the lowest scores go, of groups that were measured; one of which there is no opinion stays."""
+    graph = TOPOLOGIES["chain"]()
+    loaded = ir.load(ir.emit(graph))
+    first = dependencies(loaded).groups[0]
+    scores = np.arange(first.size, dtype=np.float64)[::-1].copy()
+    scores[-1] = np.inf
+    before = next(node for node in loaded.walk() if node.op == "Conv").operands[1]
+    measured = UnitScores({first.name: {"zeros": scores}})
+    passes.run(loaded, (PruneChannels(importance="zeros", ratio=0.5, scores=measured),))
+    after = next(node for node in loaded.walk() if node.op == "Conv").operands[1]
+    assert widths(loaded) == [8, 24, 16]
+    assert before is not None
+    assert before.constant is not None
+    assert after is not None
+    assert after.constant is not None
+    assert np.array_equal(after.constant.array(), before.constant.array()[[*range(7), 15]])
+
+
+@pytest.mark.parametrize("option", ["scores", "ratios"])
+def test_files_that_are_none(option: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("[]")
+    for name in ("bad.json", "missing.json"):
+        with pytest.raises(PipelineError, match=f"prune-channels takes {option} as .*{name}"):
+            passes.parse(f'prune-channels{{{option}="{tmp_path / name}"}}')
+
+
+def test_options_from_files_round_trip(tmp_path: Path) -> None:
+    (tmp_path / "ratios.json").write_text('{"a*": 0.5}')
+    text = f'prune-channels{{ratios="{tmp_path / "ratios.json"}"}}'
+    assert passes.parse(passes.format_pipeline(passes.parse(text))) == passes.parse(text)
+
+
+def test_a_criterion_of_samples_needs_scores() -> None:
+    with pytest.raises(PassError, match="importance=obs takes scores"):
+        passes.run(TOPOLOGIES["chain"](), "prune-channels{importance=obs}")

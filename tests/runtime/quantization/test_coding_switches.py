@@ -21,9 +21,9 @@ Singles = NDArray[np.float32]
 X = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
 
 
-def net() -> Graph:
-    """conv1, relu2, conv3, and a sum that reads what an Exp, which has no codes, makes."""
-    net = Net()
+def net(opset: int = 17) -> Graph:
+    """conv1, relu2, conv3, and an Exp, which has no codes."""
+    net = Net(opset)
     x = net.b.input("x", DType.FLOAT, (1, 3, 8, 8))
     y = net.conv(net.relu(net.conv(x, 4)), 4)
     net.b.output("y", net.op("Exp", y))
@@ -45,6 +45,16 @@ def test_nothing_is_rounded_where_nothing_is_switched_on() -> None:
     session, switches, _ = switched(net())
     plain = Session(ir.emit(net()).SerializeToString(), PLAIN)
     assert np.array_equal(run(session, switches.feeds({})), run(plain, {}))
+
+
+@pytest.mark.parametrize("opset", [7, 9, 12])
+def test_an_old_opset_is_raised_to_one_with_codes(opset: int) -> None:
+    session, switches, _ = switched(net(opset))
+    plain = run(session, switches.feeds({}))
+    assert np.array_equal(plain, run(Session(ir.emit(net(opset)).SerializeToString(), PLAIN), {}))
+    for switch in (*switches.tensors, *switches.weights):
+        rounded = run(session, switches.feeds({switch: None}))
+        assert 0 < float(np.abs(rounded - plain).max()) < 0.5 * float(np.abs(plain).max())
 
 
 def test_every_tensor_of_codes_and_every_weight_has_a_switch() -> None:
