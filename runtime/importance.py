@@ -35,8 +35,8 @@ from planish.runtime.reconstruct import Samples
 from planish.runtime.samples import Parts, parts_of
 
 Doubles = NDArray[np.float64]
-_PROBES = 4
-"""Samples on which every unit is turned down by itself."""
+_MOST_RUNS = 1 << 12
+"""In which every unit is turned down by itself, on one sample at least."""
 _OF_GRAMS: Collection[Importance] = ("obs", "hessian", "similarity")
 
 
@@ -98,7 +98,8 @@ def measure(
         return found
     keyed = zip(group_keys(groups), seen.units, strict=True)
     members = {key: (units.member, units.size) for key, units in keyed if units is not None}
-    feeds = record(path, samples, target, _PROBES).feeds
+    probes = max(_MOST_RUNS // max(sum(size for _, size in members.values()), 1), 1)
+    feeds = record(path, samples, target, probes).feeds
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
         taylor = derivatives(graph, members, feeds, Path(folder) / "masked.onnx", target)
     scores = {key: {**each, "taylor": taylor[key]} if key in taylor else each for key, each in found.groups.items()}

@@ -59,9 +59,11 @@ class UnitObserver:
 
     @property
     def variance(self) -> Doubles:
+        """Infinite where float64 cannot hold it, too."""
         count = np.maximum(self.count, 1)
-        found = np.maximum(self.squares / count - np.square(self.total / count), 0)
-        return np.where(self.count > 0, found, np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = np.maximum(self.squares / count - np.square(self.total / count), 0)
+        return np.where((self.count > 0) & np.isfinite(found), found, np.inf)
 
     @property
     def mean_magnitude(self) -> Doubles:

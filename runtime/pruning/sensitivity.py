@@ -42,7 +42,7 @@ class Sensitivity:
         """|y - y'|^2 / |y|^2 over all outputs, without those units."""
         graph = ir.load(self.form)
         ratios = Ratios(((key, float(gone.sum())),))
-        passes.run(graph, (replace(self.pruning, ratios=ratios, round_to=1, keep=""),))
+        passes.run(graph, (replace(self.pruning, ratios=ratios, round_to=1, keep="", merge_bias=False),))
         refit(graph, group, gone, self.grams)
         path = self.folder / "one-group.onnx"
         ir.save(graph, path)

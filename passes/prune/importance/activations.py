@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planish.ir.ops.channels.atoms import Ids
 from planish.passes.prune.importance.removal_order import Consumer, Doubles
 
 _BINS = 16
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def hessian_diagonal(consumers: Sequence[Consumer], size: int) -> Doubles:
     """What products lose of their power once a unit is 0 and no other weight makes up for it: tr(W_S^T H_SS W_S).
 
@@ -28,7 +30,7 @@ def hessian_diagonal(consumers: Sequence[Consumer], size: int) -> Doubles:
     return total
 
 
-def dissimilarity(matrix: Doubles, units: Doubles, size: int) -> Doubles:
+def dissimilarity(matrix: Doubles, units: Ids, size: int) -> Doubles:
     """How little a unit is like the others: of those that it is like, one may stand for it.
 
     Their number less the sum of Gaussian kernels exp(-d^2 / 2 s^2) of the distances d to all units' activations, s the
@@ -46,6 +48,7 @@ def dissimilarity(matrix: Doubles, units: Doubles, size: int) -> Doubles:
     return size - np.exp(-apart / (2 * scale)).sum(axis=1) if scale > 0 else np.zeros(size)
 
 
+@np.errstate(over="ignore")
 def entropy(means: Doubles) -> Doubles:
     """In nats, of the histogram of a unit's mean over each sample (Luo and Wu 2017, arXiv 1706.05791).
 
