@@ -47,17 +47,19 @@ class Distributions:
         self._bytes = 0
 
     def add(self, x: Doubles, logits: Doubles) -> None:
-        finite = np.isfinite(x).all(axis=1) & np.isfinite(logits).all(axis=1)
-        x, logits = x[finite], logits[finite]
+        with np.errstate(over="ignore"):
+            rows = x.astype(np.float32)
+        finite = np.isfinite(rows).all(axis=1) & np.isfinite(logits).all(axis=1)
+        rows, logits = rows[finite], logits[finite]
         count = min(_LIKELIEST, logits.shape[1])
-        size = len(x) * (4 * x.shape[1] + 12 * count)
+        size = len(rows) * (4 * rows.shape[1] + 12 * count)
         if not size or self._bytes + size > _MOST_BYTES:
             return
         self._bytes += size
         classes = np.argpartition(logits, -count, axis=1)[:, -count:]
         likeliest = np.take_along_axis(logits, classes, axis=1)
         parts = np.exp(likeliest - likeliest.max(axis=1, keepdims=True))
-        self._x.append(x.astype(np.float32))
+        self._x.append(rows)
         self._classes.append(classes)
         self._parts.append((parts / parts.sum(axis=1, keepdims=True)).astype(np.float32))
 
@@ -82,6 +84,7 @@ class Distributions:
         return found
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def fitted(seen: Distributions, judging: Distributions, start: Affine) -> Affine:
     """Of some steps from that start on what does best on the judging ones; the start itself where none does better."""
     if not seen.count or not judging.count:
@@ -111,9 +114,9 @@ def fitted(seen: Distributions, judging: Distributions, start: Affine) -> Affine
 
 def cross_entropy(seen: Distributions, weights: Doubles) -> float:
     """Of the distributions, a row; weights: [k + 1, outputs], the last are the biases."""
-    total = 0.0
+    total, single = 0.0, weights.astype(np.float32)
     for x, classes, parts in seen.blocks(weights.shape[1]):
-        logits = _logits(x, weights)
+        logits = _logits(x, single)
         logits -= logits.max(axis=1, keepdims=True)
         rest = np.log(np.exp(logits).sum(axis=1, keepdims=True))
         total += float((parts * (rest - np.take_along_axis(logits, classes, axis=1))).sum(dtype=np.float64))
@@ -122,9 +125,9 @@ def cross_entropy(seen: Distributions, weights: Doubles) -> float:
 
 def _slope(seen: Distributions, weights: Doubles) -> Doubles:
     """Where the cross-entropy falls, [k + 1, outputs]."""
-    found = np.zeros_like(weights)
+    found, single = np.zeros_like(weights), weights.astype(np.float32)
     for x, classes, parts in seen.blocks(weights.shape[1]):
-        lacking = -_softmax(_logits(x, weights))
+        lacking = -_softmax(_logits(x, single))
         rows = np.arange(len(x))[:, None]
         lacking[rows, classes] += parts
         found += np.concatenate([x.T @ lacking, lacking.sum(axis=0, keepdims=True)])
@@ -134,15 +137,16 @@ def _slope(seen: Distributions, weights: Doubles) -> Doubles:
 def _length(seen: Distributions, weights: Doubles, way: Doubles, slope: Doubles) -> float:
     """Of the step along a way to the least of the parabola that the cross-entropy is like there."""
     curvature = 0.0
+    single, step = weights.astype(np.float32), way.astype(np.float32)
     for x, _, _ in seen.blocks(weights.shape[1]):
-        likely, moved = _softmax(_logits(x, weights)), _logits(x, way)
+        likely, moved = _softmax(_logits(x, single)), _logits(x, step)
         mean = (likely * moved).sum(axis=1)
         curvature += float((likely * moved * moved).sum(dtype=np.float64) - np.square(mean).sum(dtype=np.float64))
     return float((way * slope).sum()) / curvature if curvature > 0 else 0.0
 
 
-def _logits(x: Singles, weights: Doubles) -> Singles:
-    return x @ weights[:-1].astype(np.float32) + weights[-1].astype(np.float32)
+def _logits(x: Singles, weights: Singles) -> Singles:
+    return x @ weights[:-1] + weights[-1]
 
 
 def _softmax(logits: Singles) -> Singles:

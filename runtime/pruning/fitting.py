@@ -38,18 +38,20 @@ class Moments:
 
     @np.errstate(over="ignore", invalid="ignore")
     def add(self, x: Doubles, lacking: Doubles, wanted: Doubles) -> None:
-        total, lack = x.sum(axis=1), lacking.sum(axis=1)
-        if not (np.isfinite(total).all() and np.isfinite(lack).all()):
+        sums, lack = x.sum(axis=1), lacking.sum(axis=1)
+        if not (np.isfinite(sums).all() and np.isfinite(lack).all()):
             finite = np.isfinite(x).all(axis=(0, 2)) & np.isfinite(lacking).all(axis=(0, 2))
             x, lacking, wanted = x[:, finite], lacking[:, finite], wanted[:, finite]
-            total, lack = x.sum(axis=1), lacking.sum(axis=1)
+            sums, lack = x.sum(axis=1), lacking.sum(axis=1)
         xt = x.transpose(0, 2, 1)
         new = (
-            xt @ x, total, xt @ lacking, lack, np.square(lacking).sum(axis=1),
+            xt @ x, sums, xt @ lacking, lack, np.square(lacking).sum(axis=1),
             wanted.sum(axis=1), np.square(wanted).sum(axis=1),
         )  # fmt: skip
         self.count += x.shape[1]
-        self._sums = new if not self._sums else tuple(a + b for a, b in zip(self._sums, new, strict=True))
+        for total, more in zip(self._sums, new, strict=False):
+            np.add(total, more, out=total)
+        self._sums = self._sums or new
         wants, squares = self._sums[5], self._sums[6]
         self.power = float(np.maximum(squares - np.square(wants) / max(self.count, 1), 0).sum())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from planish import ir, passes
 from planish.ir import DType, Graph, Value
@@ -15,7 +15,8 @@ from planish.passes.errors import CalibrationError
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.runtime.pruning import distributions
 from planish.runtime.reconstruct import ReconstructResult, reconstruct
-from planish.runtime.session import Session
+from planish.runtime.session import Feed, Session
+from planish.runtime.task import Metric, Run, Sample, Split, Task
 from tests.equivalence import PLAIN
 
 Singles = NDArray[np.float32]
@@ -272,6 +273,41 @@ def test_samples_that_tell_little(tmp_path: Path, value: float) -> None:
     found = reconstruct(path, small, [{"x": np.full((1, 4, 6, 6), value, np.float32)} for _ in range(6)])
     weights = [o.constant.array() for n in found.graph.nodes for o in n.operands if o is not None and o.constant]
     assert all(np.isfinite(array).all() for array in weights)
+
+
+class Recurrent(Task[object, object]):
+    """Three runs a sample, of which each takes the state that the one before it gave."""
+
+    name, model, metrics = "recurrent", "", (Metric("nothing"),)
+
+    def samples(self, split: Split) -> Sequence[Sample[object]]:
+        return [Sample({"x": normal(2, 4, seed=place)}, 0.0) for place in range(12)]
+
+    def predict(self, run: Run, feeds: Mapping[str, Feed]) -> float:
+        state: Feed = np.zeros((2, 3), np.float32)
+        for _ in range(3):
+            state = run({**feeds, "state": state}).tensor("next")
+        return float(np.asarray(state)[0, 0])
+
+    def grade(self, predictions: Sequence[object], labels: Sequence[object]) -> ArrayLike:
+        return [0.0 for _ in predictions]
+
+
+def test_a_task_that_feeds_back_what_the_model_gave(tmp_path: Path) -> None:
+    b = ir.Builder("net", opset=17)
+    x, state = b.input("x", DType.FLOAT, ("n", 4)), b.input("state", DType.FLOAT, ("n", 3))
+    w0 = normal(4, 8, seed=3)
+    w0[:, 5:] = 0.05 * w0[:, :5] @ normal(5, 3, seed=4)
+    hidden = b.node("MatMul", (x, b.initializer("w0", w0)), result="h")
+    inner = b.node("MatMul", (hidden, b.initializer("w1", normal(8, 3, seed=5))), result="i")
+    b.output("next", b.node("Tanh", (b.node("Add", (inner, state), result="s"),), result="next"))
+    path = tmp_path / "net.onnx"
+    ir.save(b.graph(), path)
+    found = reconstruct(path, pruned(path), Recurrent())
+    assert verdicts(found) == {"h_pruned": "same", "i": "kept"}
+    given = [{"x": normal(9, 4, seed=99), "state": normal(9, 3, seed=98)}]
+    assert noise(path, tmp_path / "pruned.onnx", given) > 1e-6
+    assert noise(path, found.graph, given) < 1e-9
 
 
 def test_a_weight_that_others_read_stays(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_the_start_stays_where_nothing_does_better_on_others() -> None:
     np.testing.assert_array_equal(found.weight, start.weight)
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-30, 1e30, 1e38])
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e30, 3e38, 1e200])
 def test_inputs_of_any_size(value: float) -> None:
     few = Distributions()
     few.add(np.full((4, K), value), normal(4, CLASSES, seed=8))
