@@ -16,6 +16,9 @@ from planish.runtime.cli.failures import CommandError
 from planish.runtime.cli.options import add_json, print_json
 from planish.runtime.report import table
 
+_LOSSY = "no bound: measure the accuracy"
+_PLAIN = (bool, int, float, str)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a pass or a pipeline to explain")
@@ -99,12 +102,12 @@ def _summary(kind: type[Pass]) -> str:
 
 
 def _contract(kind: type[Pass]) -> str:
-    """The loosest among the rules; a lossy pass approximates.
+    """The loosest among the rules. A lossy pass states no bound.
 
     What another does without a rule runs in every mode, so it keeps every bit.
     """
     if kind.lossy:
-        return Contract.APPROXIMATE.value
+        return _LOSSY
     order = list(Contract)
     loosest = max((order.index(rule.contract) for rule in _rules(kind)), default=0)
     return order[loosest].value
@@ -122,8 +125,20 @@ def _options(kind: type[Pass]) -> Sequence[Mapping[str, str]]:
     return [
         {
             "name": field.name.replace("_", "-"),
-            "type": "|".join(map(str, get_args(hints[field.name]))) or hints[field.name].__name__,
+            "type": _type(hints[field.name]),
             "default": "required" if field.default is MISSING else str(field.default),
         }
         for field in fields(kind)
     ]
+
+
+def _type(hint: object) -> str:
+    """Choices as they are written, and what is no text or number by itself: a file."""
+    parts = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    return "|".join(_word(part) for part in parts)
+
+
+def _word(part: object) -> str:
+    if not isinstance(part, type):
+        return str(part)
+    return part.__name__ if part in _PLAIN else "file"

@@ -170,6 +170,10 @@ def test_passes_are_listed_and_explained(capsys: Capture) -> None:
     said = capsys.readouterr().out
     assert all(name in said for name in PASSES)
     assert "simplify = remove-dead-nodes,fixpoint<8>(" in said
+    assert main(["passes", "prune-channels"]) == 0
+    described = capsys.readouterr().out
+    assert "no bound: measure the accuracy" in described
+    assert re.search(r"^scores +file +None$", described, re.MULTILINE)
     assert main(["passes", "fold-constants"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"growth +int +\d+", said)
@@ -184,7 +188,9 @@ def test_every_pass_has_an_explanation(name: str, capsys: Capture) -> None:
     found = printed(capsys)
     assert found["name"] == name
     assert found["summary"]
-    assert found["contract"] in ("same bits", "float rounding only", "within a stated bound")
+    assert found["contract"] in (
+        "same bits", "float rounding only", "within a stated bound", "no bound: measure the accuracy"
+    )  # fmt: skip
     assert all(rule["summary"] for rule in cast("list[dict[str, str]]", found["rules"]))
 
 
