@@ -2,7 +2,8 @@
 
     python tests/bench/pruned_latency.py [ARCHITECTURE ...] [--ratios 0.25 0.5] [--round-to 16] [--seconds 12]
 
-Nets of their published widths, with seeded weights, pruned by `prune-channels` and optimized. The speed is that of the
+Nets of their published widths, with seeded weights, pruned by `prune-channels` (of a transformer whole heads go by
+`prune-heads`, and hidden units) and optimized. The speed is that of the
 optimized whole model over the optimized pruned one's, one thread, in pairs, with the 95 % interval; `of the MACs` is
 that speed over the ratio of the multiply-accumulates: 1 where time falls as these do.
 """
@@ -49,6 +50,8 @@ NETS: Mapping[str, Callable[[], Graph]] = {
         image=IMAGE,
     ),
 }
+CHANNELS = "prune-channels{{ratio={ratio},round-to={round_to}}}"
+HEADS = "prune-heads{{ratio={ratio}}},prune-channels{{ratio={ratio},round-to={round_to},keep=*attn*}}"
 HEADER = ("net", "ratio", "MACs", "parameters", "times as fast", "of the MACs")
 
 
@@ -58,7 +61,8 @@ def row(name: str, ratio: float, folder: Path, options: argparse.Namespace) -> t
         ir.save(NETS[name](), folder / "raw.onnx")
         optimize(folder / "raw.onnx", whole, target=TARGET)
     graph = ir.load(folder / "raw.onnx")
-    passes.run(graph, f"simplify,fuse,prune-channels{{ratio={ratio},round-to={options.round_to}}}")
+    pruning = HEADS if name.startswith("vit") else CHANNELS
+    passes.run(graph, "simplify,fuse," + pruning.format(ratio=ratio, round_to=options.round_to))
     ir.save(graph, folder / "sliced.onnx")
     optimize(folder / "sliced.onnx", sliced, target=TARGET)
     argument = ir.load(whole).inputs[0]
