@@ -89,16 +89,21 @@ def within(trials: Trials, budget: Budget, start: Trial) -> tuple[Trial, tuple[s
     if budget.holds(found):
         return found, ()
     found = budget.graded(trials.rounded(found))
-    steps = [] if budget.holds(found) else _steps(trials, found.quantizing)
-    return _fewest(trials, budget, found, steps) if steps else (found, ())
+    going = [] if budget.holds(found) else steps(trials, found.quantizing)
+    return _fewest(trials, budget, found, going) if going else (found, ())
 
 
-def _steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
-    """All nodes on codes, in the order in which they go back to float."""
+def steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
+    """All nodes on codes, in the order in which they go back to float.
+
+    Weights that are rounded for the outputs cost a small part of what they do to nearest: tensors alone decide then.
+    """
     plan = quantizing.plan(trials.graph())
     if quantizing.ranges is None or not plan.forms:
         return []
-    costs = Rounded.of(trials, quantizing).each()
+    rounded = Rounded.of(trials, quantizing)
+    costs = rounded.each(weights=quantizing.rounding == "nearest")
+    costs |= {switch: 0.0 for switch in rounded.switches.weights if switch not in costs}
     return order(groups(plan, costs), works(plan, quantizing.ranges))
 
 
