@@ -48,9 +48,9 @@ class Rounded:
 
         return self.references.fidelity_of(run).noise
 
-    def each(self) -> dict[Switch, float]:
-        """The noise of every rounding alone."""
-        every = (*self.switches.tensors, *self.switches.weights)
+    def each(self, *, weights: bool = True) -> dict[Switch, float]:
+        """The noise of every rounding alone. weights: those of weights, too, to nearest."""
+        every = (*self.switches.tensors, *(self.switches.weights if weights else ()))
         found: dict[Switch, float] = {}
         for place, switch in enumerate(every):
             self.progress(f"how much {switch.values[0]} costs", place / len(every))

@@ -16,6 +16,8 @@ from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.coding_switches import Switch
 from planish.runtime.quantization.trials import Budget, Trial, Trials
 
+_MARGIN = 0.5
+"""Of the budget, what a choice of nodes may use up: it is fitted to the samples that it sees, and there are others."""
 _LEAST_PART = 0.01
 """Of all the work: a group that does less saves no more time by going back."""
 
@@ -89,23 +91,33 @@ def within(trials: Trials, budget: Budget, start: Trial) -> tuple[Trial, tuple[s
     if budget.holds(found):
         return found, ()
     found = budget.graded(trials.rounded(found))
-    steps = [] if budget.holds(found) else _steps(trials, found.quantizing)
-    return _fewest(trials, budget, found, steps) if steps else (found, ())
+    going = [] if budget.holds(found) else steps(trials, found.quantizing)
+    return _fewest(trials, budget, found, going) if going else (found, ())
 
 
-def _steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
-    """All nodes on codes, in the order in which they go back to float."""
+def steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
+    """All nodes on codes, in the order in which they go back to float.
+
+    Weights that are rounded for the outputs cost a small part of what they do to nearest: tensors alone decide then.
+    """
     plan = quantizing.plan(trials.graph())
     if quantizing.ranges is None or not plan.forms:
         return []
-    costs = Rounded.of(trials, quantizing).each()
+    rounded = Rounded.of(trials, quantizing)
+    costs = rounded.each(weights=quantizing.rounding == "nearest")
+    costs |= {switch: 0.0 for switch in rounded.switches.weights if switch not in costs}
     return order(groups(plan, costs), works(plan, quantizing.ranges))
+
+
+def _holds(budget: Budget, trial: Trial) -> bool:
+    drop = trial.candidate.drop
+    return drop is not None and drop <= min(_MARGIN * budget.max_drop, budget.max_drop)
 
 
 def _fewest(
     trials: Trials, budget: Budget, found: Trial, steps: Sequence[tuple[str, ...]]
 ) -> tuple[Trial, tuple[str, ...]]:
-    """The least number of steps to float after which the budget holds; all, where it never does."""
+    """The least number of steps to float after which the budget holds, with a margin; all, where it never does."""
 
     def excluding(count: int) -> tuple[Trial, tuple[str, ...]]:
         names = tuple(dict.fromkeys(name for step in steps[:count] for name in step))
@@ -116,15 +128,15 @@ def _fewest(
 
     low, high = 0, 1
     best = excluding(high)
-    while not budget.holds(best[0]) and high < len(steps):
+    while not _holds(budget, best[0]) and high < len(steps):
         low, high = high, min(2 * high, len(steps))
         best = excluding(high)
-    if not budget.holds(best[0]):
+    if not _holds(budget, best[0]):
         return best
     while high - low > 1:
         middle = (low + high) // 2
         tried = excluding(middle)
-        low, high, best = (low, middle, tried) if budget.holds(tried[0]) else (middle, high, best)
+        low, high, best = (low, middle, tried) if _holds(budget, tried[0]) else (middle, high, best)
     return best
 
 

@@ -62,6 +62,7 @@ def measured(trials: Trials) -> tuple[Rounded, QuantizeStatic]:
 def test_the_tensor_with_the_outlier_costs_most(trials: Trials) -> None:
     rounded, _ = measured(trials)
     costs = rounded.each()
+    assert list(rounded.each(weights=False)) == rounded.switches.tensors
     worst = max(costs, key=costs.__getitem__)
     assert worst.values == ("conv1",)
     assert worst.planned is not None
