@@ -16,8 +16,6 @@ from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.coding_switches import Switch
 from planish.runtime.quantization.trials import Budget, Trial, Trials
 
-_MARGIN = 0.5
-"""Of the budget, what a choice of nodes may use up: it is fitted to the samples that it sees, and there are others."""
 _LEAST_PART = 0.01
 """Of all the work: a group that does less saves no more time by going back."""
 
@@ -109,15 +107,10 @@ def steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
     return order(groups(plan, costs), works(plan, quantizing.ranges))
 
 
-def _holds(budget: Budget, trial: Trial) -> bool:
-    drop = trial.candidate.drop
-    return drop is not None and drop <= min(_MARGIN * budget.max_drop, budget.max_drop)
-
-
 def _fewest(
     trials: Trials, budget: Budget, found: Trial, steps: Sequence[tuple[str, ...]]
 ) -> tuple[Trial, tuple[str, ...]]:
-    """The least number of steps to float after which the budget holds, with a margin; all, where it never does."""
+    """The least number of steps to float after which the budget holds; all, where it never does."""
 
     def excluding(count: int) -> tuple[Trial, tuple[str, ...]]:
         names = tuple(dict.fromkeys(name for step in steps[:count] for name in step))
@@ -128,15 +121,15 @@ def _fewest(
 
     low, high = 0, 1
     best = excluding(high)
-    while not _holds(budget, best[0]) and high < len(steps):
+    while not budget.holds(best[0]) and high < len(steps):
         low, high = high, min(2 * high, len(steps))
         best = excluding(high)
-    if not _holds(budget, best[0]):
+    if not budget.holds(best[0]):
         return best
     while high - low > 1:
         middle = (low + high) // 2
         tried = excluding(middle)
-        low, high, best = (low, middle, tried) if _holds(budget, tried[0]) else (middle, high, best)
+        low, high, best = (low, middle, tried) if budget.holds(tried[0]) else (middle, high, best)
     return best
 
 

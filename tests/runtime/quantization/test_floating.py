@@ -135,28 +135,6 @@ def test_no_more_than_is_needed(least: int, ordered: Callable[[list[tuple[str, .
     assert len(budget.tried) <= 2 * 7
 
 
-@dataclass(frozen=True)
-class Slope(Budget):
-    """The drop falls by a tenth with each node that is excluded."""
-
-    def graded(self, trial: Trial) -> Trial:
-        self.tried.append(trial)
-        return trial._replace(candidate=replace(trial.candidate, drop=1 - int(trial.path.name) / 10))
-
-
-def test_a_choice_of_nodes_uses_up_half_of_the_budget(
-    ordered: Callable[[list[tuple[str, ...]]], None], tmp_path: Path
-) -> None:
-    ordered([(f"n{index}",) for index in range(10)])
-    trials = Counted(tmp_path, tmp_path, [], References((), ()), Target(), None, silent)
-    found, excluded = within(trials, Slope([], Target(), None, 0.45, 1.0), trials.trial(QuantizeStatic(), "whole"))
-    assert len(excluded) == 8
-    assert found.candidate.drop == pytest.approx(0.2)
-    whole, none = within(trials, Slope([], Target(), None, 1.0, 1.0), trials.trial(QuantizeStatic(), "whole"))
-    assert not none  # nothing is chosen where all holds
-    assert whole.candidate.drop == 1.0
-
-
 def test_a_budget_out_of_reach_ends_with_everything_float(
     ordered: Callable[[list[tuple[str, ...]]], None], tmp_path: Path
 ) -> None:
