@@ -32,7 +32,8 @@ class Rounded:
     def of(trials: Trials, quantizing: QuantizeStatic) -> Rounded:
         """Of what the pass would round, on a few of the references."""
         graph = trials.graph()
-        switches = add_switches(graph, quantizing.plan(graph))
+        known = quantizing.ranges if quantizing.rounding == "gram" else None
+        switches = add_switches(graph, quantizing.plan(graph), {} if known is None else known.grams)
         path = trials.folder / "switched.onnx"
         ir.save(graph, path)
         every = trials.references
@@ -48,9 +49,9 @@ class Rounded:
 
         return self.references.fidelity_of(run).noise
 
-    def each(self, *, weights: bool = True) -> dict[Switch, float]:
-        """The noise of every rounding alone. weights: those of weights, too, to nearest."""
-        every = (*self.switches.tensors, *(self.switches.weights if weights else ()))
+    def each(self) -> dict[Switch, float]:
+        """The noise of every rounding alone."""
+        every = (*self.switches.tensors, *self.switches.weights)
         found: dict[Switch, float] = {}
         for place, switch in enumerate(every):
             self.progress(f"how much {switch.values[0]} costs", place / len(every))

@@ -16,6 +16,8 @@ from planish.ir.infer import infer
 from planish.passes.kernels import cpu
 from planish.passes.opset import Opsets
 from planish.passes.quantize.codes import floats
+from planish.passes.quantize.fitting import fitted
+from planish.passes.quantize.gram import Gram, gram_key
 from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.scheme import Parameters, Scheme, dequantize, parameters, quantize
 from planish.runtime.providers import Array
@@ -54,8 +56,11 @@ class Switches:
         return made
 
 
-def add_switches(graph: Graph, made: Plan) -> Switches:
-    """Let the graph, which is changed, round what the plan has as codes where its new inputs say so."""
+def add_switches(graph: Graph, made: Plan, grams: Mapping[str, Gram]) -> Switches:
+    """Let the graph, which is changed, round what the plan has as codes where its new inputs say so.
+
+    grams: those by which weights are rounded for the outputs; other weights are rounded to nearest.
+    """
     if graph.opset_imports.get("", 0) < _QUANTIZING:
         Opsets(cpu()).raise_to(graph, _QUANTIZING)
     found = Switches()
@@ -65,7 +70,7 @@ def add_switches(graph: Graph, made: Plan) -> Switches:
         if weight is not None and weight.constant is not None:
             switch = Switch(f"{_PREFIX}weight/{len(found.weights)}", (node.results[0].name,), None)
             found.weights.append(switch)
-            _switch_weight(graph, product, weight, switch)
+            _switch_weight(graph, product, weight, switch, grams.get(gram_key(product) or ""))
     for values in _sharing(graph, made):
         switch = Switch(
             f"{_PREFIX}{len(found.tensors)}", tuple([value.name for value in values]), made.parameters[values[0]]
@@ -103,22 +108,32 @@ def _switch_tensor(graph: Graph, made: Plan, value: Value, switch: Switch) -> No
             user.graph.set_operand(user, place, chosen)
 
 
-def _switch_weight(graph: Graph, product: Node, weight: Value, switch: Switch) -> None:
+def _switch_weight(graph: Graph, product: Node, weight: Value, switch: Switch, gram: Gram | None) -> None:
     axis = 0 if product.op == "Conv" or (product.op == "Gemm" and product.get_int("transB")) else 1
     scheme = Scheme(DType.INT8, symmetric=True, axis=axis, narrow=True)
-    array = floats(weight)
+    array, bias = floats(weight), product.operand(2)
     high = np.asarray(scheme.reduce(np.maximum, np.abs(array)), np.float64)
     found = parameters(scheme, -high, high)
+    made = None if gram is None else fitted(array, found, gram, has_bias=bias is not None)
+    codes = quantize(array.astype(np.float32), found) if made is None else made.codes
     on = graph.add_input(switch.name, TensorType(DType.BOOL, ()))
-    rounded = Graph("rounded", outer=graph)
-    real = dequantize(quantize(array.astype(np.float32), found), found)
-    _added(rounded, Node("Identity", (constant(real),)))
-    graph.set_operand(product, 1, _chosen(graph, weight, on, rounded, product))
+    graph.set_operand(
+        product, 1, _chosen(graph, weight, on, _fixed(graph, "weight", dequantize(codes, found)), product)
+    )
+    if made is not None and bias is not None and bias.constant is not None:
+        moved = (floats(bias) + made.shift).astype(np.float32)
+        graph.set_operand(product, 2, _chosen(graph, bias, on, _fixed(graph, "bias", moved), product))
+
+
+def _fixed(outer: Graph, name: str, array: Array) -> Graph:
+    graph = Graph(name, outer=outer)
+    _added(graph, Node("Identity", (constant(array),)))
+    return graph
 
 
 def _chosen(graph: Graph, value: Value, on: Value, rounded: Graph, before: Node) -> Value:
     """What the last node of `rounded` gives where a switch is on, else the value."""
-    plain = Graph("plain", outer=graph)
+    plain = Graph(f"plain-{rounded.name}", outer=graph)
     _added(plain, Node("Identity", (value,)))
     for branch in (rounded, plain):
         result = branch.nodes[-1].result

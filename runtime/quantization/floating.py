@@ -94,16 +94,11 @@ def within(trials: Trials, budget: Budget, start: Trial) -> tuple[Trial, tuple[s
 
 
 def steps(trials: Trials, quantizing: QuantizeStatic) -> list[tuple[str, ...]]:
-    """All nodes on codes, in the order in which they go back to float.
-
-    Weights that are rounded for the outputs cost a small part of what they do to nearest: tensors alone decide then.
-    """
+    """All nodes on codes, in the order in which they go back to float."""
     plan = quantizing.plan(trials.graph())
     if quantizing.ranges is None or not plan.forms:
         return []
-    rounded = Rounded.of(trials, quantizing)
-    costs = rounded.each(weights=quantizing.rounding == "nearest")
-    costs |= {switch: 0.0 for switch in rounded.switches.weights if switch not in costs}
+    costs = Rounded.of(trials, quantizing).each()
     return order(groups(plan, costs), works(plan, quantizing.ranges))
 
 

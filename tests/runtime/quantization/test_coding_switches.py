@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from planish import ir, runtime
 from planish.ir import DType, Graph
 from planish.ir.types import Array
+from planish.passes.quantize.fitting import fitted
 from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.quantize_static import QuantizeStatic
 from planish.passes.quantize.scheme import Scheme, dequantize, parameters, quantize
@@ -33,7 +34,7 @@ def net(opset: int = 17) -> Graph:
 def switched(graph: Graph) -> tuple[Session, Switches, Plan]:
     seen = runtime.calibrate(graph, [{"x": X}], target=PLAIN)
     plan = QuantizeStatic(ranges=seen).plan(graph)
-    found = add_switches(graph, plan)
+    found = add_switches(graph, plan, {})
     return Session(ir.emit(graph).SerializeToString(), PLAIN), found, plan
 
 
@@ -91,6 +92,35 @@ def test_a_weight_is_rounded_by_the_scales_of_its_channels() -> None:
     expected = run(Session(ir.emit(graph).SerializeToString(), PLAIN), {})
     assert np.array_equal(run(session, switches.feeds({switches.weights[0]: None})), expected)
     assert not np.array_equal(expected, run(session, switches.feeds({})))
+
+
+def test_a_weight_that_is_rounded_for_the_outputs_is_that_of_the_pass() -> None:
+    """With the bias that takes up the mean of what the codes lack."""
+    random = np.random.default_rng(0)
+    b = ir.Builder("net", opset=21)
+    x = b.input("x", DType.FLOAT, (1, 3, 8, 8))
+    weight, bias = random.standard_normal((4, 3, 3, 3)).astype(np.float32), np.ones(4, np.float32)
+    b.output("y", b.node("Conv", (x, b.constant(weight), b.constant(bias)), result="conv"))
+    graph = ir.load(ir.emit(b.graph()))
+    seen = runtime.calibrate(graph, [{"x": X + 1}], target=PLAIN, grams=("*",))
+    plan = QuantizeStatic(ranges=seen, rounding="gram").plan(graph)
+    (gram,) = seen.grams.values()
+    nearest, fitting = ir.load(ir.emit(graph)), graph
+    scheme = Scheme(DType.INT8, symmetric=True, axis=0, narrow=True)
+    high = np.abs(weight).max(axis=(1, 2, 3)).astype(np.float64)
+    scales = parameters(scheme, -high, high)
+    made = fitted(weight.astype(np.float64), scales, gram, has_bias=True)
+    assert made is not None
+    assert np.abs(made.shift).max() > 0
+    (product,) = nearest.nodes
+    nearest.set_operand(product, 1, ir.constant(dequantize(made.codes, scales)))
+    nearest.set_operand(product, 2, ir.constant((bias + made.shift).astype(np.float32)))
+    expected = run(Session(ir.emit(nearest).SerializeToString(), PLAIN), {})
+    switches = add_switches(fitting, plan, seen.grams)
+    session = Session(ir.emit(fitting).SerializeToString(), PLAIN)
+    (switch,) = switches.weights
+    assert np.array_equal(run(session, switches.feeds({switch: None})), expected)
+    assert not np.array_equal(run(session, switches.feeds({})), expected)
 
 
 def test_tensors_that_share_codes_have_one_switch() -> None:

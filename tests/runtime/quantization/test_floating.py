@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from planish.runtime.fidelity import Fidelity, References
 from planish.runtime.progress import silent
 from planish.runtime.providers import Target
 from planish.runtime.quantization import floating
-from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.candidate import Candidate
 from planish.runtime.quantization.coding_switches import Switch
 from planish.runtime.quantization.floating import Group, groups, order, within, works
@@ -144,30 +143,3 @@ def test_a_budget_out_of_reach_ends_with_everything_float(
     found, excluded = within(trials, budget, trials.trial(QuantizeStatic(), "whole"))
     assert not budget.holds(found)
     assert len(excluded) == 5
-
-
-def test_weights_that_are_rounded_for_the_outputs_do_not_decide(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """To nearest, the weight of the second convolution costs most; the tensor between the first two is next."""
-    net = Net()
-    x = net.b.input("x", DType.FLOAT, (1, 3, 8, 8))
-    net.b.output("y", net.conv(net.conv(net.conv(x, 4), 4), 4))
-    path = tmp_path / "net.onnx"
-    ir.save(net.b.graph(), path)
-    feeds = [{"x": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)}]
-    seen = runtime.calibrate(path, feeds, target=PLAIN)
-    plan = QuantizeStatic(ranges=seen).plan(ir.load(path))
-    one, two, three = [node.result.name for node in plan.forms]
-
-    def noise(self: Rounded, on: Mapping[Switch, object]) -> float:
-        (switch,) = on
-        if switch.planned is None:
-            return 100.0 if switch.values == (three,) else 0.0
-        return 1.0 if switch.values == (one,) else 0.0
-
-    monkeypatch.setattr(Rounded, "noise", noise)
-    trials = Trials(path, tmp_path, feeds, References((), ()), Target(threads=1), None, silent)
-    assert floating.steps(trials, QuantizeStatic(ranges=seen))[0] == (three,)
-    rounding = QuantizeStatic(ranges=seen, rounding="gram")
-    assert set(floating.steps(trials, rounding)[0]) == {one, two}
