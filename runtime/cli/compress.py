@@ -7,8 +7,15 @@ from pathlib import Path
 
 from planish.passes.prune.importance import CRITERIA, MEASURED
 from planish.passes.prune.prune_channels import PruneChannels
-from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
-from planish.runtime.cli.prune import times
+from planish.runtime.cli.options import (
+    add_budget,
+    add_json,
+    add_model_and_samples,
+    add_target,
+    positive,
+    print_json,
+    times,
+)
 from planish.runtime.cli.sources import model_of, samples_of, user_cache
 from planish.runtime.compress import compress
 from planish.runtime.compress_report import compress_text
@@ -18,14 +25,7 @@ from planish.runtime.providers import Target
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model_and_samples(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never MODEL itself")
-    parser.add_argument(
-        "--max-drop",
-        type=part,
-        default=0.01,
-        metavar="PART",
-        help="how far the task's metric, or the cosine of the outputs, may fall in all: 1%% or 0.01 (default: 1%%)",
-    )
+    add_budget(parser, 0.01)
     parser.add_argument(
         "--macs",
         type=times,
@@ -39,7 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--round-to", type=positive, default=16, metavar="N", help="as many go as leave a multiple of it (default: 16)"
     )
     parser.add_argument("--keep", default="", metavar="PATTERNS", help="of nodes whose channels stay, joined by |")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
     add_target(parser)
     add_json(parser)
 

@@ -88,6 +88,20 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="so many samples, from all over the split")
 
 
+def add_budget(parser: argparse.ArgumentParser, default: float) -> None:
+    """What every search within a budget of accuracy takes; default: a part."""
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never MODEL itself")
+    parser.add_argument(
+        "--max-drop",
+        type=part,
+        default=default,
+        metavar="PART",
+        help="how far the task's metric, or the cosine of the outputs, may fall: "
+        f"{100 * default:g}%% or {default:g} (default: {100 * default:g}%%)",
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
+
+
 def target_of(arguments: argparse.Namespace) -> Target:
     return Target(provider=arguments.provider, threads=arguments.threads)
 
@@ -158,6 +172,11 @@ def part(text: str) -> float:
     if not 0 <= found <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no part from 0 to 1, nor a percentage")
     return found
+
+
+def times(text: str) -> float:
+    """0.7x, or what `part` takes."""
+    return part(text.removesuffix("x"))
 
 
 def seconds(text: str) -> float:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from planish.passes.prune.importance import CRITERIA, MEASURED
 from planish.passes.prune.prune_channels import PruneChannels
-from planish.runtime.cli.options import add_json, add_model_and_samples, add_target, part, positive, print_json
+from planish.runtime.cli.options import (
+    add_budget,
+    add_json,
+    add_model_and_samples,
+    add_target,
+    part,
+    positive,
+    print_json,
+    times,
+)
 from planish.runtime.cli.sources import model_of, samples_of, user_cache
 from planish.runtime.progress import ProgressBar
 from planish.runtime.providers import Target
@@ -17,20 +26,13 @@ from planish.runtime.prune_report import prune_dict, prune_text
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model_and_samples(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write; never MODEL itself")
+    add_budget(parser, 0.01)
     much = parser.add_mutually_exclusive_group()
     much.add_argument(
         "--ratio", type=part, metavar="PART", help="of the channels of each group that goes (default: by bisection)"
     )
     much.add_argument("--macs", type=times, metavar="PARTx", help="of the multiply-accumulates that may stay: 0.7x")
     much.add_argument("--latency", type=times, metavar="PARTx", help="of the optimized model's time: 0.6x")
-    parser.add_argument(
-        "--max-drop",
-        type=part,
-        default=0.01,
-        metavar="PART",
-        help="how far the task's metric, or the cosine of the outputs, may fall: 1%% or 0.01 (default: 1%%)",
-    )
     parser.add_argument(
         "--importance",
         choices=(*CRITERIA, *MEASURED),
@@ -46,14 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", default="", metavar="PATTERNS", help="of nodes whose channels stay, joined by |")
     parser.add_argument("--no-reconstruct", action="store_true", help="leave the weights that stay as they are")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="to measure a pair of models for")
     add_target(parser)
     add_json(parser)
-
-
-def times(text: str) -> float:
-    """0.7x, or what `part` takes."""
-    return part(text.removesuffix("x"))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.compile import optimize
+from planish.runtime.graph_times import BLOCK
 from planish.runtime.inspect import inspect
 from planish.runtime.latency import LatencyReport
 from planish.runtime.model_run import Face
@@ -29,8 +30,6 @@ from planish.runtime.pruning.worth import Worth
 from planish.runtime.reconstruct import LayerReport, Samples, reconstruct
 from planish.runtime.samples import parts_of
 
-_BLOCK = 16
-"""Channels that ONNX Runtime's convolutions take at once, at most."""
 _AIMS = 4
 _NEARLY = 1.02
 """Of the time that was asked for: it cannot be told more exactly."""
@@ -49,15 +48,10 @@ class Goal:
     macs: float | None = None
     latency: float | None = None
 
-    @property
-    def part(self) -> float:
-        """Of what a cost may be."""
-        return next((part for part in (self.macs, self.latency) if part is not None), 1.0)
-
     def __str__(self) -> str:
         if self.macs is not None:
             return f"its multiply-accumulates to {self.macs:g} of what they are"
-        return f"it to {self.part:g} of the optimized model's time"
+        return f"it to {self.latency:g} of the optimized model's time"
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ class Search:
         chosen = replace(found.candidate, latency=self._latency(self.source, found.path))
         if against.high < 1:
             hint = (
-                "" if self.pruning.round_to % _BLOCK == 0 else f"; with round-to={_BLOCK} whole blocks of channels stay"
+                "" if self.pruning.round_to % BLOCK == 0 else f"; with round-to={BLOCK} whole blocks of channels stay"
             )
             return self._refused(f"it is slower than the optimized model: {against.ratio:.3f} times as fast{hint}")
         return self._done(found.path, "", [*self._others(found), chosen])
