@@ -12,7 +12,6 @@ from planish.ir import Graph
 from planish.passes.kernels import kernels_for
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
-from planish.passes.prune.ratios import Ratios
 from planish.runtime.compile import ModelPath
 from planish.runtime.inspect import inspect
 from planish.runtime.providers import Target
@@ -32,17 +31,6 @@ def in_form(source: ModelPath, importance: Importance, target: Target) -> Graph:
     return graph
 
 
-def amounted(pruning: PruneChannels, how: float | Ratios) -> PruneChannels:
-    """how: the part that goes of every group, or of each its own."""
-    return replace(pruning, ratios=how) if isinstance(how, Ratios) else replace(pruning, ratio=how, ratios=None)
-
-
-def pruned(form: ModelPath, pruning: PruneChannels, how: float | Ratios) -> Graph:
-    graph = ir.load(form)
-    passes.run(graph, (amounted(pruning, how),))
-    return graph
-
-
 def macs(model: ModelPath, shapes: Shapes) -> int | None:
     """Multiply-accumulates of a run; None where extents that data decide leave them open."""
     found = inspect(model, shapes).total_macs
@@ -58,7 +46,9 @@ def ratio_for(part: float, form: ModelPath, pruning: PruneChannels, shapes: Shap
         path = Path(folder) / "counted.onnx"
 
         def fits(ratio: float) -> bool:
-            ir.save(pruned(form, pruning, ratio), path)
+            graph = ir.load(form)
+            passes.run(graph, (replace(pruning, ratio=ratio, ratios=None),))
+            ir.save(graph, path)
             found = macs(path, shapes)
             return found is not None and found <= part * whole
 
