@@ -32,7 +32,7 @@ from planish.runtime.providers import Target
 from planish.runtime.pruning.allocation import Curve, allocate
 from planish.runtime.pruning.candidate import GroupLoss
 from planish.runtime.pruning.held_out import apart
-from planish.runtime.pruning.seen_units import Seen, UnitObserver, see
+from planish.runtime.pruning.seen_units import Seen, see
 from planish.runtime.pruning.sensitivity import Sensitivity
 from planish.runtime.pruning.unit_cost import Cost, mac_cost
 from planish.runtime.samples import Parts
@@ -76,7 +76,7 @@ class GroupPlan:
         """The pass with its scores: those that it came with, or what samples say."""
         if self.pruning.scores is not None:
             return self.pruning
-        return self._scored(self.pruning, self.groups, self.seen.units[: len(self.groups)])
+        return self._scored(self.pruning, self.groups)
 
     @cached_property
     def measured_heads(self) -> PruneHeads:
@@ -86,7 +86,7 @@ class GroupPlan:
             importance=p.importance, round_to=p.round_to, keep=p.keep, inexact=p.inexact, merge_bias=p.merge_bias,
             reduction=p.reduction, normalization=p.normalization, seed=p.seed,
         )  # fmt: skip
-        return self._scored(found, self.heads, self.seen.units[len(self.groups) :])
+        return self._scored(found, self.heads)
 
     @cached_property
     def graph(self) -> Graph:
@@ -219,14 +219,14 @@ class GroupPlan:
     def _see(self, samples: Parts[object]) -> Seen:
         return see(self.form, [*self.groups, *self.heads], samples, self.target, self.progress, grams=True)
 
-    def _scored(self, pruning: Pruning, groups: Sequence[Group], units: Sequence[UnitObserver | None]) -> Pruning:
+    def _scored(self, pruning: Pruning, groups: Sequence[Group]) -> Pruning:
         wanted = pruning.importance
         if wanted not in MEASURED or not groups:
             return pruning
         if wanted != "taylor":
-            return replace(
-                pruning, scores=scores_of(groups, replace(self.seen, units=units), (wanted,), str(self.form))
-            )
+            units = dict(zip((*self.groups, *self.heads), self.seen.units, strict=True))
+            seen = replace(self.seen, units=[units[group] for group in groups])
+            return replace(pruning, scores=scores_of(groups, seen, (wanted,), str(self.form)))
         found = measure(
             self.form, self.samples, (wanted,), self.target, self.progress, inexact=pruning.inexact,
             whole_heads=isinstance(pruning, PruneHeads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,14 @@ def test_blocks_of_weights_are_rounded_and_not_heads(tmp_path: Path) -> None:
     """Of heads of 8 elements, 16 columns stay at least: an even number of heads."""
     found = heads_plan(tmp_path, transformer(), PruneChannels(importance="obs", round_to=16))
     assert [c.gone for key, c in found.curves.items() if key.endswith(" (heads)")] == [(0, 2)] * 2
+
+
+def test_weights_alone_need_no_samples(tmp_path: Path) -> None:
+    found = heads_plan(tmp_path, transformer(), PruneChannels(importance="l2"))
+    nothing = replace(found, samples=replace(found.samples, parts=[]))
+    assert nothing.measured == PruneChannels(importance="l2")
+    assert nothing.measured_heads == PruneHeads(importance="l2", ratio=nothing.measured_heads.ratio)
+    assert [loss.gone for loss in nothing.losses(0.5)] == [loss.gone for loss in found.losses(0.5)]
 
 
 def test_one_part_of_every_group_is_of_channels(tmp_path: Path) -> None:
