@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from planish.ir import Graph, Node, Value
+from planish.ir.ops.cost import extent
 from planish.passes.prune.dependency import Group
-from planish.runtime.cost import extent
 from planish.runtime.operator_times import OperatorTimes, Shape, call_of
 
 BLOCK = 16

@@ -19,6 +19,7 @@ from planish.passes.prune.preparation import prepare
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.selection import fitting_counts, select
+from planish.passes.prune.unit_cost import Cost, mac_cost
 from planish.passes.run import Run
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.fidelity import References, record
@@ -32,7 +33,6 @@ from planish.runtime.pruning.candidate import GroupLoss
 from planish.runtime.pruning.forms import amounted
 from planish.runtime.pruning.seen_units import Seen, see
 from planish.runtime.pruning.sensitivity import Sensitivity
-from planish.runtime.pruning.unit_cost import Cost, mac_cost
 from planish.runtime.samples import Parts
 
 Doubles = NDArray[np.float64]
@@ -92,9 +92,10 @@ class GroupPlan:
 
     @cached_property
     def cost(self) -> Cost:
+        extents = Symbols(self.graph).of(Binding(self.shapes))
         if self.times is None:
-            return mac_cost(self.graph, self.by_key, self.shapes)
-        return GraphTimes(self.graph, self.by_key, Symbols(self.graph).of(Binding(self.shapes)), self.times)
+            return mac_cost(self.graph, self.by_key, extents)
+        return GraphTimes(self.graph, self.by_key, extents, self.times)
 
     def ratios(self, part: float, cost: Cost | None = None) -> Ratios | None:
         """How much goes of each group for a part of the cost, by default in multiply-accumulates; None where that

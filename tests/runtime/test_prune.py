@@ -18,11 +18,11 @@ from planish.passes.errors import PipelineError
 from planish.passes.prune.dependency import Group
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.unit_cost import Cost, parameter_cost
 from planish.runtime.evaluate import evaluate
 from planish.runtime.inspect import inspect
 from planish.runtime.prune import prune
 from planish.runtime.prune_report import prune_dict, prune_text
-from planish.runtime.pruning.unit_cost import Cost, parameter_cost
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
 
