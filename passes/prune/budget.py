@@ -1,56 +1,65 @@
-"""How much of what a graph costs may stay: multiply-accumulates or parameters, as passes that prune take them.
+"""How much of what a graph costs may stay: multiply-accumulates, parameters or time, as passes that prune take it.
 
 prune-channels{macs=0.7}
 prune-blocks{params=0.8}
+prune-heads{latency=0.9,times=operator-times.json}
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from planish.ir import Expr, Graph
 from planish.passes.errors import PipelineError
 from planish.passes.prune.dependency import Group
+from planish.passes.prune.graph_times import GraphTimes
+from planish.passes.prune.operator_table import OperatorTable
 from planish.passes.prune.selection import Step
-from planish.passes.prune.unit_cost import Cost, UnitCost, mac_cost, parameter_cost
+from planish.passes.prune.unit_cost import UnitCost, mac_cost, parameter_cost
 from planish.passes.run import Run
 
 EXTENT = 128
 """What an extent that inputs leave open counts as."""
 _NAMED = 3
-_COSTS: Mapping[str, str] = {"macs": "multiply-accumulates", "params": "parameters"}
+_COSTS: Mapping[str, str] = {"macs": "multiply-accumulates", "params": "parameters", "latency": "time"}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """part: of the cost, which may stay at most. extent: of what `open_extents` cannot tell."""
+    """option: macs, params or latency. part: of the cost, which may stay at most. extent: see `open_extents`."""
 
-    option: Literal["macs", "params"]
+    option: str
     part: float
     extent: int = EXTENT
+    times: OperatorTable | None = None
 
-    def cost(self, graph: Graph, groups: Mapping[str, Group]) -> UnitCost:
-        """What a graph costs by how many units of its groups, by their keys, are kept."""
+    def cost(self, graph: Graph, groups: Mapping[str, Group]) -> UnitCost | GraphTimes:
+        """What a graph costs by how many units of its groups, by their keys, are kept.
+
+        Raises PipelineError where times are to decide and are not given.
+        """
         if self.option == "params":
             return parameter_cost(graph, groups)
-        return mac_cost(graph, groups, open_extents(graph, self.extent))
+        extents = open_extents(graph, self.extent)
+        if self.option == "macs":
+            return mac_cost(graph, groups, extents)
+        if self.times is None:
+            raise PipelineError(f"{self} takes times, which `planish profile-target MODEL --pipeline` measures")
+        return GraphTimes(graph, groups, extents, self.times)
 
-    def whole(self, graph: Graph, run: Run) -> float:
+    def whole(self, cost: UnitCost | GraphTimes, run: Run) -> float:
         """What a graph costs as it is; nodes that do not count are noted.
 
         Raises PipelineError where nothing of it can be counted.
         """
-        cost = self.cost(graph, {})
         found, left = cost({}), [node.label for node in cost.uncounted]
+        why = "shapes are open" if self.option == "macs" else "shapes are open, or numbers no 32-bit floats"
         if left and not found:
-            raise PipelineError(
-                f"{self} cannot be told: the shapes of {_listed(left)} are open; fix those of the inputs"
-            )
+            raise PipelineError(f"{self} cannot be told: of {_listed(left)} the {why}")
         if left:
-            run.note(f"{_listed(left)}: the shapes are open, so that {self.option} leaves what it computes out")
+            run.note(f"{_listed(left)}: the {why}, so that it does not count in {self}")
         return found
 
     def allows(self, cost: float, whole: float) -> bool:
@@ -70,7 +79,7 @@ class Budget:
 class StepCosts:
     """What is left of a cost while units go, step by step."""
 
-    cost: Cost
+    cost: UnitCost | GraphTimes
     groups: Mapping[str, Group]
     steps: Sequence[Step]
 
@@ -86,12 +95,32 @@ class StepCosts:
         pairs = zip(self.groups.items(), self.gone(count), strict=True)
         return self.cost({key: group.size - int(units) for (key, group), units in pairs})
 
-    def fewest(self, fits: Callable[[float], bool]) -> int:
-        """Steps after which the cost fits; one more than there are where it never does."""
-        return bisect_left(range(len(self.steps) + 1), True, key=lambda count: fits(self.left(count)))
+    def require(self, times: OperatorTable | None) -> None:
+        """Raise MissingTimesError where a time is needed at any step, and not there."""
+        if isinstance(self.cost, GraphTimes) and times is not None:
+            times.require(call for kept in self._kept() for call in self.cost.calls(kept))
+
+    def fewest(self, budget: Budget, whole: float) -> int:
+        """Steps after which the budget holds; one more than there are where it never does."""
+        if isinstance(self.cost, UnitCost):
+            every = range(len(self.steps) + 1)
+            return bisect_left(every, True, key=lambda count: budget.allows(self.left(count), whole))
+        holding = (count for count, kept in enumerate(self._kept()) if budget.allows(self.cost(kept), whole))
+        return next(holding, len(self.steps) + 1)  # times need not fall with the units
+
+    def _kept(self) -> Iterator[Mapping[str, int]]:
+        """How many units of each group stay, at first and after each step."""
+        kept = {key: group.size for key, group in self.groups.items()}
+        yield kept
+        keys = list(kept)
+        for place, gone in self.steps:
+            kept[keys[place]] = self.groups[keys[place]].size - gone
+            yield kept
 
 
-def check_amounts(name: str, amounts: Mapping[str, object], extent: int) -> None:
+def check_amounts(
+    name: str, amounts: Mapping[str, object], extent: int = EXTENT, times: OperatorTable | None = None
+) -> None:
     """Raise PipelineError unless what a pass is told of how much goes is fit, and said once.
 
     amounts: all options that say it, None where one is not given.
@@ -105,12 +134,14 @@ def check_amounts(name: str, amounts: Mapping[str, object], extent: int) -> None
             raise PipelineError(f"{name} takes {option} above 0 and up to 1, not {part}")
     if extent < 1:
         raise PipelineError(f"{name} takes extent of at least 1, not {extent}")
+    if times is not None and amounts["latency"] is None:
+        raise PipelineError(f"{name} takes times with latency")
 
 
-def budget_of(macs: float | None, params: float | None, extent: int) -> Budget | None:
-    if macs is not None:
-        return Budget("macs", macs, extent)
-    return None if params is None else Budget("params", params, extent)
+def budget_of(amounts: Mapping[str, float | None], extent: int, times: OperatorTable | None) -> Budget | None:
+    """amounts: by the names of costs, of which one is given at most."""
+    given = [Budget(option, part, extent, times) for option, part in amounts.items() if part is not None]
+    return given[0] if given else None
 
 
 def open_extents(graph: Graph, extent: int) -> dict[str, int]:

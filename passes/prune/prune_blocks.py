@@ -13,7 +13,8 @@ from planish.passes.errors import PipelineError
 from planish.passes.manager import Pass
 from planish.passes.prune.block_importance import BlockImportance, block_score
 from planish.passes.prune.block_scores import BlockScores
-from planish.passes.prune.budget import EXTENT, Budget, budget_of, check_amounts
+from planish.passes.prune.budget import EXTENT, Budget, StepCosts, budget_of, check_amounts
+from planish.passes.prune.operator_table import OperatorTable
 from planish.passes.prune.repeated import repeated_layers
 from planish.passes.prune.residual import Block, residual_blocks
 from planish.passes.prune.walk import readers
@@ -34,12 +35,12 @@ class PruneBlocks(Pass):
     Contract: APPROXIMATE, without a bound.
 
     ratio: the part of the blocks that goes, a quarter where nothing else says how much. count: how many go, instead,
-    where it is not 0. macs, params, extent: the part of the multiply-accumulates or of the parameters that may stay,
-    instead, as in prune-channels. One stays at least. importance: what a block matters by: l1 and l2, norms of the
-    weights that its branch ends in, or random. scores: what it matters by instead, from samples: numbers by the names
-    of blocks, a file; a block without one stays. layers: also layers without a skip that give the type that they take,
-    where one like it stands before or behind; their weights do not say what they matter by. keep: blocks with a node or
-    value whose name fits one of these globs, separated by |, stay. seed: of random.
+    where it is not 0. macs, params, latency, times, extent: the part of the multiply-accumulates, of the parameters or
+    of the time that may stay, instead, as in prune-channels. One stays at least. importance: what a block matters by:
+    l1 and l2, norms of the weights that its branch ends in, or random. scores: what it matters by instead, from
+    samples: numbers by the names of blocks, a file; a block without one stays. layers: also layers without a skip that
+    give the type that they take, where one like it stands before or behind; their weights do not say what they matter
+    by. keep: blocks with a node or value whose name fits one of these globs, separated by |, stay. seed: of random.
     """
 
     name: ClassVar[str] = "prune-blocks"
@@ -54,6 +55,8 @@ class PruneBlocks(Pass):
     seed: int = 0
     macs: float | None = None
     params: float | None = None
+    latency: float | None = None
+    times: OperatorTable | None = None
     extent: int = EXTENT
 
     def __post_init__(self) -> None:
@@ -61,9 +64,8 @@ class PruneBlocks(Pass):
             raise PipelineError(f"prune-blocks takes ratio from 0 to 1, not {self.ratio}")
         if self.count < 0:
             raise PipelineError(f"prune-blocks takes count of at least 0, not {self.count}")
-        count = self.count or None
-        amounts = {"ratio": self.ratio, "count": count, "macs": self.macs, "params": self.params}
-        check_amounts(self.name, amounts, self.extent)
+        amounts = {"ratio": self.ratio, "count": self.count or None, **self.parts}
+        check_amounts(self.name, amounts, self.extent, self.times)
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         """Once for all: a second turn in one run would take the same part of what is left."""
@@ -84,7 +86,12 @@ class PruneBlocks(Pass):
 
     @property
     def budget(self) -> Budget | None:
-        return budget_of(self.macs, self.params, self.extent)
+        return budget_of(self.parts, self.extent, self.times)
+
+    @property
+    def parts(self) -> dict[str, float | None]:
+        """That may stay, by what they are of."""
+        return {"macs": self.macs, "params": self.params, "latency": self.latency}
 
     def remove(self, blocks: Sequence[Block], run: Run) -> None:
         for block in blocks:
@@ -94,7 +101,9 @@ class PruneBlocks(Pass):
 
     def keep_to(self, budget: Budget, graph: Graph, ranked: Sequence[Block], run: Run) -> None:
         """Let blocks go until the graph costs no more than it may; raises PipelineError where all are not enough."""
-        whole = left = budget.whole(graph, run)
+        cost = budget.cost(graph, {})
+        StepCosts(cost, {}, ()).require(self.times)
+        whole = left = budget.whole(cost, run)
         for block in ranked:
             if budget.allows(left, whole) or run.exhausted:
                 return

@@ -20,6 +20,7 @@ from planish.passes.prune.carried import add_to_biases, added_elements, carried
 from planish.passes.prune.dependency import Dependencies, Group, dependencies
 from planish.passes.prune.importance import CRITERIA, Importance, Normalization, Reduction, measured, score
 from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
+from planish.passes.prune.operator_table import OperatorTable
 from planish.passes.prune.preparation import prepare, restore
 from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.removal import Removal
@@ -55,7 +56,9 @@ class PruneChannels(Pass):
     go do not, it is an error, and nothing goes. Parameters are the elements of constants of floats, and of codes of at
     most 8 bits. Multiply-accumulates are those of convolutions, matrix products and recurrent layers; within nested
     graphs they count once, in nodes of open shapes not at all, with a note. extent: what an extent that inputs leave
-    open counts as for that; one of first axes alone counts as 1.
+    open counts as for that; one of first axes alone counts as 1. latency: the same of the time, the sum of what
+    operators take by themselves. times: what that is for the counts of channels on the way, a file, which
+    `planish profile-target MODEL --pipeline` measures.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -78,6 +81,8 @@ class PruneChannels(Pass):
     ratios: Ratios | None = None
     macs: float | None = None
     params: float | None = None
+    latency: float | None = None
+    times: OperatorTable | None = None
     extent: int = EXTENT
 
     def __post_init__(self) -> None:
@@ -85,8 +90,8 @@ class PruneChannels(Pass):
             raise PipelineError(f"{self.name} takes ratio from 0 to 1, not {self.ratio}")
         if self.round_to < 1:
             raise PipelineError(f"{self.name} takes round-to of at least 1, not {self.round_to}")
-        amounts = {"ratio": self.ratio, "ratios": self.ratios, "macs": self.macs, "params": self.params}
-        check_amounts(self.name, amounts, self.extent)
+        amounts = {"ratio": self.ratio, "ratios": self.ratios, **self.parts}
+        check_amounts(self.name, amounts, self.extent, self.times)
 
     def run(self, graph: Graph, run: Run, start: Sequence[Node] | None = None) -> None:
         """Once for all: a second turn in one run would take the same part of what is left."""
@@ -101,11 +106,16 @@ class PruneChannels(Pass):
 
     @property
     def budget(self) -> Budget | None:
-        return budget_of(self.macs, self.params, self.extent)
+        return budget_of(self.parts, self.extent, self.times)
+
+    @property
+    def parts(self) -> dict[str, float | None]:
+        """That may stay, by what they are of."""
+        return {"macs": self.macs, "params": self.params, "latency": self.latency}
 
     @property
     def takes_nothing(self) -> bool:
-        return self.ratio == 0 or 1 in (self.macs, self.params)
+        return self.ratio == 0 or 1 in self.parts.values()
 
     def prune(self, graph: Graph, run: Run, before: float) -> None:
         """before: parameters of the graph before it was prepared."""
@@ -115,8 +125,7 @@ class PruneChannels(Pass):
         if budget is None:
             groups, chosen = self.choose(found.groups)
         else:
-            whole = before if budget.option == "params" else budget.whole(graph, run)
-            groups, chosen = self.within(budget, whole, graph, found)
+            groups, chosen = self.within(budget, graph, found, run, before)
         removal = Removal(groups, [self.taken(group, gone, run) for group, gone in zip(groups, chosen, strict=True)])
         if removal.is_empty:
             return
@@ -133,15 +142,16 @@ class PruneChannels(Pass):
         return groups, select(groups, scores, ratio, scope=self.scope, round_to=self.round_to)
 
     def within(
-        self, budget: Budget, whole: float, graph: Graph, found: Dependencies
+        self, budget: Budget, graph: Graph, found: Dependencies, run: Run, before: float
     ) -> tuple[list[Group], list[Flags]]:
-        """The same by a budget, of what the whole graph costs: the fewest units; raises PipelineError where all are not
-        enough."""
+        """The same by a budget: the fewest units; raises PipelineError where all are not enough."""
         keyed, scores = self.judged(found.groups)
-        groups, cost = list(keyed.values()), budget.cost(graph, keyed)
+        groups = list(keyed.values())
         steps = removal_steps(groups, scores, scope=self.scope, round_to=self.round_to)
-        costs = StepCosts(cost, keyed, steps)
-        for count in range(costs.fewest(lambda left: budget.allows(left, whole)), len(steps) + 1):
+        costs = StepCosts(budget.cost(graph, keyed), keyed, steps)
+        costs.require(self.times)
+        whole = before if budget.option == "params" else budget.whole(costs.cost, run)
+        for count in range(costs.fewest(budget, whole), len(steps) + 1):
             chosen = select(groups, scores, costs.gone(count))
             if budget.allows(costs.left(count) + self.added(budget, graph, Removal(groups, chosen)), whole):
                 return groups, chosen

@@ -35,7 +35,7 @@ def in_form(source: ModelPath, importance: Importance, target: Target) -> Graph:
 def amounted(pruning: PruneChannels, how: float | Ratios) -> PruneChannels:
     """how: the part that goes of every group, or of each its own; what the pass says itself of that does not count."""
     ratio, ratios = (None, how) if isinstance(how, Ratios) else (how, None)
-    return replace(pruning, ratio=ratio, ratios=ratios, macs=None, params=None)
+    return replace(pruning, ratio=ratio, ratios=ratios, macs=None, params=None, latency=None, times=None)
 
 
 def pruned(form: ModelPath, pruning: PruneChannels, how: float | Ratios) -> Graph:

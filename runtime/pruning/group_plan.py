@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planish import ir
 from planish.ir import Graph
 from planish.passes.prune.dependency import Group, dependencies
+from planish.passes.prune.graph_times import GraphTimes
 from planish.passes.prune.importance import MEASURED
 from planish.passes.prune.importance.unit_scores import group_keys
 from planish.passes.prune.preparation import prepare
@@ -23,7 +24,6 @@ from planish.passes.prune.unit_cost import Cost, mac_cost
 from planish.passes.run import Run
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.fidelity import References, record
-from planish.runtime.graph_times import GraphTimes
 from planish.runtime.importance import measure, scores_of
 from planish.runtime.operator_times import OperatorTimes
 from planish.runtime.progress import Progress

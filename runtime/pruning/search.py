@@ -10,11 +10,11 @@ from pathlib import Path
 from planish import ir
 from planish.ir import Graph
 from planish.ir.emit_file import check_target
+from planish.passes.prune.graph_times import BLOCK
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.compile import optimize
-from planish.runtime.graph_times import BLOCK
 from planish.runtime.inspect import inspect
 from planish.runtime.latency import LatencyReport
 from planish.runtime.model_run import Face

@@ -245,13 +245,13 @@ def computed() -> Graph:
 def test_what_does_not_count_is_named() -> None:
     _, record = done(computed(), PruneChannels(macs=0.8))
     assert record.rewrites
-    assert [note for note in record.notes if note.startswith("last: the shapes are open")]
+    assert [note for note in record.notes if note.startswith("last: the shapes are open, so that")]
     _, record = done(computed(), PruneChannels(params=0.8))
     assert not record.notes
     n = Net(("N", 4))
     x = n.op("Compress", n.x, n.op("Greater", n.op("ReduceMax", n.x, n.ints(1), keepdims=0), n.weight(1)), axis=0)
     graph = n.end(n.b.node("MatMul", (n.op("Relu", n.op("MatMul", x, n.weight(4, 8))), n.weight(8, 2)), name="last"))
-    with pytest.raises(PassError, match=r"macs=0\.5 cannot be told: the shapes of .*last are open"):
+    with pytest.raises(PassError, match=r"macs=0\.5 cannot be told: of .*last the shapes are open"):
         passes.run(graph, "prune-channels{macs=0.5}")
 
 
@@ -263,8 +263,8 @@ def test_what_does_not_count_is_named() -> None:
         ("params=1.5", "takes params above 0 and up to 1, not 1.5"),
         ("macs=nan", "takes macs above 0 and up to 1, not nan"),
         ("macs=half", "takes macs as .*float.*, not 'half'"),
-        ("macs=0.5,params=0.5", "takes one of ratio, .*macs, params, not macs and params together"),
-        ("ratio=0.5,macs=0.5", "takes one of ratio, .*macs, params, not ratio and macs together"),
+        ("macs=0.5,params=0.5", "takes one of ratio, .*macs, params, latency, not macs and params together"),
+        ("ratio=0.5,macs=0.5", "takes one of ratio, .*macs, params, latency, not ratio and macs together"),
         ("macs=0.5,extent=0", "takes extent of at least 1, not 0"),
     ],
 )
@@ -277,7 +277,9 @@ def test_amounts_of_one_pass_alone(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('{"*": 0.5}')
     with pytest.raises(PipelineError, match="not ratio and ratios together"):
         passes.parse(f'prune-channels{{ratio=0.5,ratios="{tmp_path / "r.json"}"}}')
-    with pytest.raises(PipelineError, match="takes one of ratio, count, macs, params, not count and macs together"):
+    with pytest.raises(
+        PipelineError, match="takes one of ratio, count, macs, params, latency, not count and macs together"
+    ):
         passes.parse("prune-blocks{count=1,macs=0.5}")
 
 
