@@ -20,7 +20,7 @@ from planish.passes.prune.preparation import prepare
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.selection import fitting_counts, select
-from planish.passes.prune.unit_cost import Cost, mac_cost
+from planish.passes.prune.unit_cost import Cost, mac_cost, parameter_cost
 from planish.passes.run import Run
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.fidelity import References, record
@@ -58,6 +58,8 @@ class GroupPlan:
     progress: Progress
     times: OperatorTimes | None = None
     """What the cost of a model is made of; None for its multiply-accumulates."""
+    of_parameters: bool = False
+    """Whether parameters are the cost instead."""
 
     @cached_property
     def measured(self) -> PruneChannels:
@@ -92,6 +94,8 @@ class GroupPlan:
 
     @cached_property
     def cost(self) -> Cost:
+        if self.of_parameters:
+            return parameter_cost(self.graph, self.by_key)
         extents = Symbols(self.graph).of(Binding(self.shapes))
         if self.times is None:
             return mac_cost(self.graph, self.by_key, extents)
