@@ -68,8 +68,8 @@ class Budget:
     def missed(self, least: float, whole: float, held: Sequence[str]) -> PipelineError:
         """The error for a budget that all that may go does not get to. held: what keeps the rest."""
         stays = f"{least / whole:.3g} of the {_COSTS[self.option]} stay where all goes that may"
-        why = f"; {_listed(held)}" if held else ""
-        return PipelineError(f"{self} is out of reach: {stays}{why}")
+        why = f"; what keeps the rest: {_listed(held)}" if held else ""
+        return PipelineError(f"{self} is out of reach: {stays}{why}; `planish inspect --groups` says more")
 
     def __str__(self) -> str:
         return f"{self.option}={self.part:g}"
@@ -98,24 +98,24 @@ class StepCosts:
     def require(self, times: OperatorTable | None) -> None:
         """Raise MissingTimesError where a time is needed at any step, and not there."""
         if isinstance(self.cost, GraphTimes) and times is not None:
-            times.require(call for kept in self._kept() for call in self.cost.calls(kept))
+            times.require(call for kept, key in self._kept() for call in self.cost.calls(kept, key))
 
     def fewest(self, budget: Budget, whole: float) -> int:
         """Steps after which the budget holds; one more than there are where it never does."""
         if isinstance(self.cost, UnitCost):
             every = range(len(self.steps) + 1)
             return bisect_left(every, True, key=lambda count: budget.allows(self.left(count), whole))
-        holding = (count for count, kept in enumerate(self._kept()) if budget.allows(self.cost(kept), whole))
+        holding = (count for count, (kept, _) in enumerate(self._kept()) if budget.allows(self.cost(kept), whole))
         return next(holding, len(self.steps) + 1)  # times need not fall with the units
 
-    def _kept(self) -> Iterator[Mapping[str, int]]:
-        """How many units of each group stay, at first and after each step."""
+    def _kept(self) -> Iterator[tuple[Mapping[str, int], str | None]]:
+        """How many units of each group stay, at first and after each step, and which of them lost some."""
         kept = {key: group.size for key, group in self.groups.items()}
-        yield kept
+        yield kept, None
         keys = list(kept)
         for place, gone in self.steps:
             kept[keys[place]] = self.groups[keys[place]].size - gone
-            yield kept
+            yield kept, keys[place]
 
 
 def check_amounts(

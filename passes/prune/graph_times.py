@@ -66,10 +66,11 @@ class GraphTimes:
             total += self._known[part]
         return total
 
-    def calls(self, kept: Mapping[str, int]) -> Iterator[Call]:
-        """What is to be known for that."""
-        for _, calls in self._calls(kept):
-            yield from calls
+    def calls(self, kept: Mapping[str, int], key: str | None = None) -> Iterator[Call]:
+        """What is to be known for that; key: only of what shrinks with that group."""
+        for (keys, _), calls in self._calls(kept):
+            if key is None or key in keys:
+                yield from calls
 
     @property
     def uncounted(self) -> list[Node]:

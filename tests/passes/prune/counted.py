@@ -11,11 +11,12 @@ from onnx import shape_inference
 from planish import ir
 from planish.ir import Graph
 
+_WEIGHTS = tuple(map(onnx.TensorProto.DataType.Value, ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8")))
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def macs(model: Graph | onnx.ModelProto, extents: Mapping[str, int]) -> int:
-    """Of Conv, Gemm and MatMul, those of nested graphs too, once; raises KeyError where a shape is open."""
+    """Of convolutions, Gemm and MatMul, those of nested graphs too, once; raises KeyError where a shape is open."""
     proto = onnx.ModelProto()
     proto.CopyFrom(ir.emit(model) if isinstance(model, Graph) else model)
     for info in proto.graph.input:
@@ -33,13 +34,13 @@ def macs(model: Graph | onnx.ModelProto, extents: Mapping[str, int]) -> int:
 
 
 def parameters(model: Graph | onnx.ModelProto) -> int:
-    """Elements of the floats that a file holds."""
+    """Elements of the floats and of the codes of 8 bits that a file holds."""
     proto = ir.emit(model) if isinstance(model, Graph) else model
     return sum(
         math.prod(tensor.dims)
         for graph in _graphs(proto.graph)
         for tensor in (*graph.initializer, *[a.t for node in graph.node for a in node.attribute if a.HasField("t")])
-        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        if tensor.data_type in _WEIGHTS
     )
 
 
@@ -56,9 +57,10 @@ def _of_graph(graph: onnx.GraphProto, around: Shapes) -> Iterator[int]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _of_graph(attribute.g, shapes)
-        if node.op_type == "Conv":
-            yield math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
-        elif node.op_type == "MatMul":
+        if node.op_type in ("Conv", "QLinearConv"):
+            weight = node.input[1 if node.op_type == "Conv" else 3]
+            yield math.prod(shapes[node.output[0]]) * math.prod(shapes[weight][1:])
+        elif node.op_type in ("MatMul", "QLinearMatMul"):
             yield math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
         elif node.op_type == "Gemm":
             flags = {attribute.name: attribute.i for attribute in node.attribute}

@@ -27,6 +27,7 @@ from planish.passes.run import Run
 from planish.runtime.cli import main
 from tests.passes.prune import counted
 from tests.passes.prune.random_nets import RandomNet
+from tests.passes.prune.test_integers import convolutions, products
 from tests.passes.prune.topologies import TOPOLOGIES, Net, u_net
 
 EXTENTS = {"N": 1, "T": EXTENT, "H": EXTENT, "W": EXTENT}
@@ -152,6 +153,25 @@ def test_biases_that_layers_share_part_where_one_changes() -> None:
         assert counted.parameters(found) / counted.parameters(graph) <= part
 
 
+@pytest.mark.parametrize("net", [convolutions, products])
+def test_codes_count_as_floats_do(net: Callable[..., Graph]) -> None:
+    """Of quantized nets, whose units go by chance."""
+    graph = net(each=True)
+    for option in ("macs", "params"):
+        found = ir.load(ir.emit(graph))
+        passes.run(found, f"prune-channels{{{option}=0.6,importance=random}}")
+        assert 0.4 < cost(found, option) / cost(graph, option) <= 0.6
+
+
+def test_weights_that_layers_share_count_once() -> None:
+    n = Net(("N", 12))
+    w = n.b.initializer("w", n.random.standard_normal((12, 48)).astype(np.float32))
+    x = n.op("Relu", n.op("MatMul", n.op("MatMul", n.op("Relu", n.op("MatMul", n.x, w)), n.weight(48, 12)), w))
+    graph = n.end(n.op("Gemm", x, w, transB=1))
+    found, _ = done(graph, PruneChannels(params=0.7))
+    assert 0.65 < cost(found, "params") / cost(graph, "params") <= 0.7
+
+
 @pytest.mark.parametrize("round_to", [4, 5, 8])
 def test_what_stays_is_round(round_to: int) -> None:
     graph = strided()
@@ -178,8 +198,8 @@ def test_names_that_are_kept_keep_all() -> None:
             r"macs=0\.0001 is out of reach: 0\.0\d+ of the multiply-accumulates stay where all goes that may",
         ),
         ("params=0.0001", r"params=0\.0001 is out of reach: 0\.0\d+ of the parameters stay"),
-        ("macs=0.2,keep=Conv*", r"macs=0\.2 is out of reach: 1 of the .*; keep=Conv\*"),
-        ("macs=0.2,round-to=64", r"macs=0\.2 is out of reach: .*; round-to=64"),
+        ("macs=0.2,keep=Conv*", r"macs=0\.2 is out of reach: 1 of the .*: keep=Conv\*"),
+        ("macs=0.2,round-to=64", r"macs=0\.2 is out of reach: .*: round-to=64"),
     ],
 )
 def test_what_is_out_of_reach_is_an_error(options: str, message: str) -> None:
@@ -190,7 +210,7 @@ def test_what_is_out_of_reach_is_an_error(options: str, message: str) -> None:
 def test_a_model_without_groups() -> None:
     n = Net(("N", 3))
     graph = n.end(n.op("MatMul", n.x, n.weight(3, 5)))
-    with pytest.raises(PassError, match=r"macs=0\.7 is out of reach: 1 of .*; y: an output has the shape"):
+    with pytest.raises(PassError, match=r"macs=0\.7 is out of reach: 1 of .*: y: an output has the shape"):
         passes.run(graph, "prune-channels{macs=0.7}")
     (record,) = passes.run(graph, "prune-channels{macs=1}")
     assert not record.rewrites

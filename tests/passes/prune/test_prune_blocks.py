@@ -299,8 +299,8 @@ def test_blocks_go_until_it_is_enough(option: str, shared: bool) -> None:
 def test_blocks_that_are_not_enough() -> None:
     graph = tower((1.0, 0.01, 0.02))
     for text, message in (
-        ("macs=0.01", r"macs=0\.01 is out of reach: 0\.\d+ of the multiply-accumulates stay .*; one block stays"),
-        ("params=0.5,keep=*", r"params=0\.5 is out of reach: 1 of the parameters stay .*; keep=\*, one block stays"),
+        ("macs=0.01", r"macs=0\.01 is out of reach: 0\.\d+ of the multiply-accumulates stay .*: one block stays"),
+        ("params=0.5,keep=*", r"params=0\.5 is out of reach: 1 of the parameters stay .*: keep=\*, one block stays"),
     ):
         with pytest.raises(PassError, match=message):
             passes.run(ir.load(ir.emit(graph)), f"prune-blocks{{{text}}}")
