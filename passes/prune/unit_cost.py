@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.ir import Graph, Node, Value
-from planish.ir.dim import product
 from planish.ir.ops.channels.atoms import Ids
-from planish.ir.ops.cost import extent, mac_axes, weights
+from planish.ir.ops.cost import Axis, extent, mac_axes, weights
 from planish.ir.tensor import Tensor
 from planish.passes.prune.dependency import Group, Member
 
 Cost = Callable[[Mapping[str, int]], float]
 """From how many units each group keeps, by its key, to what the model costs: multiply-accumulates, bytes, time."""
 Doubles = NDArray[np.float64]
+_OPEN = -1
 
 
 class Share(NamedTuple):
@@ -91,19 +92,24 @@ def mac_cost(graph: Graph, groups: Mapping[str, Group], extents: Mapping[str, in
     Those of a nested graph count once. Nodes whose shapes stay open, and all that is no convolution, matrix product or
     recurrent layer, count nothing. graph: prepared, as the groups were found in.
     """
-    shares, terms, uncounted = _shares(groups), list[Term](), list[Node]()
-    for node in graph.walk():
-        found = mac_axes(node)
-        for axes in found or ():
-            count = extent(product((value.shape or ())[axis] for value, axis in axes), extents, -1)
-            if count < 0:
-                found = None
-            elif count:
-                moving = [tuple(shares[axis]) for axis in axes if axis in shares]
-                terms.append(Term(float(count), tuple(moving)))
-        if found is None:
-            uncounted.append(node)
-    return UnitCost(tuple(terms), tuple(uncounted))
+    shares = _shares(groups)
+    found = {node: _mac_terms(node, shares, extents) for node in graph.walk()}
+    terms = [term for each in found.values() for term in each or ()]
+    return UnitCost(tuple(terms), tuple([node for node, each in found.items() if each is None]))
+
+
+def _mac_terms(node: Node, shares: Mapping[Axis, Sequence[Share]], extents: Mapping[str, int]) -> Sequence[Term] | None:
+    """None where an extent is open."""
+    sets, terms = mac_axes(node), list[Term]()
+    if sets is None:
+        return None
+    for axes in sets:
+        counts = [extent((value.shape or ())[axis], extents, _OPEN) for value, axis in axes]
+        if _OPEN in counts:
+            return None
+        moving = [tuple(shares[axis]) for axis in axes if axis in shares]
+        terms.append(Term(float(math.prod(counts)), tuple(moving)))
+    return terms
 
 
 def parameter_cost(graph: Graph, groups: Mapping[str, Group]) -> UnitCost:
@@ -124,8 +130,8 @@ def parameter_cost(graph: Graph, groups: Mapping[str, Group]) -> UnitCost:
     return UnitCost((*terms, *fixed.values()))
 
 
-def _shares(groups: Mapping[str, Group]) -> dict[tuple[Value, int], list[Share]]:
-    found: dict[tuple[Value, int], list[Share]] = {}
+def _shares(groups: Mapping[str, Group]) -> dict[Axis, list[Share]]:
+    found: dict[Axis, list[Share]] = {}
     for key, group in groups.items():
         for member in group.members:
             found.setdefault((member.value, member.axis), []).append(Share(key, group.size, _part(member)))

@@ -81,6 +81,15 @@ def test_nodes_of_open_shapes_are_named() -> None:
     assert len(mac_cost(graph, {}, {}).uncounted) == 2
 
 
+def test_pictures_smaller_than_a_window_do_not_count() -> None:
+    """Their sides would come out below 0, and the product of two above."""
+    n = Net(("N", 3, "H", "W"))
+    graph = n.end(n.op("Conv", n.x, n.weight(8, 3, 7, 7)))
+    assert mac_cost(graph, {}, {"N": 1, "H": 9, "W": 9})({}) == 9 * 8 * 3 * 49
+    small = mac_cost(graph, {}, {"N": 1, "H": 1, "W": 1})
+    assert (small({}), len(small.uncounted)) == (0, 1)
+
+
 def elements(graph: Graph) -> int:
     operands = {v for node in graph.walk() for v in node.operands if v is not None}
     return sum(v.constant.size for v in operands if v.constant is not None and v.constant.dtype.is_float)
