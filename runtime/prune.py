@@ -54,8 +54,8 @@ def prune(
             that are new. latency: of the optimized model's time, on the target; what operators take by themselves tells
             what goes, and the whole is measured. None of them: the most that holds the budget, to a part of 1/32, by
             bisection.
-        pruning: what units matter by, which stay, and how many go together; its ratio is not looked at. By default
-            they go in the order of the least loss ("obs").
+        pruning: what units matter by, which stay, and how many go together; its ratio and budgets are not looked at. By
+            default they go in the order of the least loss ("obs").
         uniform: the same part of every group. steps: to a part of the multiply-accumulates in so many steps; after
             each the weights are fitted, and the units measured anew.
         limit: so many samples; None for all.
@@ -77,6 +77,7 @@ def prune(
     if steps < 1:
         raise PipelineError(f"prune takes 1 step or more, not {steps}")
     how = pruning or PruneChannels(importance="obs")
+    how = replace(how, ratio=None, ratios=None, macs=None, params=None, latency=None, times=None)
     where = replace(target or Target(), threads=(target or Target()).threads or 1)
     if not isinstance(samples, Task | str | os.PathLike | Sequence):
         samples = tuple(samples)  # they are gone through more than once

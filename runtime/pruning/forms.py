@@ -34,9 +34,8 @@ def in_form(source: ModelPath, importance: Importance, target: Target) -> Graph:
 
 
 def amounted(pruning: PruneChannels, how: float | Ratios) -> PruneChannels:
-    """how: the part that goes of every group, or of each its own; what the pass says itself of that does not count."""
-    ratio, ratios = (None, how) if isinstance(how, Ratios) else (how, None)
-    return replace(pruning, ratio=ratio, ratios=ratios, macs=None, params=None, latency=None, times=None)
+    """how: the part that goes of every group, or of each its own."""
+    return replace(pruning, ratios=how) if isinstance(how, Ratios) else replace(pruning, ratio=how, ratios=None)
 
 
 def pruned(form: ModelPath, pruning: PruneChannels, how: float | Ratios) -> Graph:

@@ -93,7 +93,7 @@ def test_a_part_of_the_parameters(tmp_path: Path, uniform: bool) -> None:
     given = [{"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)} for _ in range(9)]
     result = prune(
         tmp_path / "net.onnx", tmp_path / "out.onnx", given, params=0.6, max_drop=1, seconds=0.1, uniform=uniform,
-        pruning=PruneChannels(importance="l1"),
+        pruning=PruneChannels(importance="l1", macs=0.9),
     )  # fmt: skip
     whole, tried = result.candidates[0].parameters, result.candidates[-1]
     assert tried.groups
