@@ -48,7 +48,7 @@ $(LOWERING_STAMP): pyproject.toml uv.lock
 	@echo "Setting up .venv-lowering with $(PYTHON3) and pip"
 	@[ -x $(LOWERING)/pip ] || $(PYTHON3) -m venv .venv-lowering
 	@$(PYTHON3) .ci/constraints.py > .venv-lowering/constraints.txt
-	@$(LOWERING)/pip install --quiet --disable-pip-version-check -c .venv-lowering/constraints.txt \
+	@$(LOWERING)/pip install --quiet --no-compile --disable-pip-version-check -c .venv-lowering/constraints.txt \
 		-e '.[cpu,dev,zoo,sklearn]' keras tf2onnx pandas $(TENSORFLOW)
 	@touch $@
 

@@ -20,6 +20,7 @@ from planish.passes.errors import CalibrationError, PipelineError
 from planish.passes.manager import Fixpoint, Pass, Stage
 from planish.passes.prune.block_scores import BlockScores, load_block_scores
 from planish.passes.prune.importance.unit_scores import UnitScores, load_unit_scores
+from planish.passes.prune.operator_table import OperatorTable, load_operator_table
 from planish.passes.prune.ratios import Ratios, load_ratios
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.calibration_file import load_calibration
@@ -27,6 +28,7 @@ from planish.passes.quantize.calibration_file import load_calibration
 _FILES: Mapping[type, Callable[[str], object]] = {
     BlockScores: load_block_scores,
     Calibration: load_calibration,
+    OperatorTable: load_operator_table,
     Ratios: load_ratios,
     UnitScores: load_unit_scores,
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from planish import ir
 from planish.ir import Expr, Graph, Node, TensorType, Value
-from planish.runtime.cost import extent
+from planish.ir.ops.cost import extent
 from planish.runtime.shards import ModelFile
 
 STAGE_BYTES = 4 << 20

@@ -12,10 +12,10 @@ from typing import Protocol, cast
 
 from planish import ir
 from planish.ir import Dim, Expr, Graph, Value
+from planish.ir.ops.cost import constants, macs
 from planish.ir.tensor import Tensor
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.compile import size_on_disk
-from planish.runtime.cost import macs
 
 _FRESH = re.compile(r"\?\d+")
 
@@ -179,7 +179,7 @@ def _type(value: Value) -> str:
 
 def _weights(graph: Graph) -> tuple[Weights, ...]:
     found: dict[int, Tensor] = {}
-    for tensor in (value.constant or graph.defaults.get(value) for value in _constants(graph)):
+    for tensor in (value.constant or graph.defaults.get(value) for value in constants(graph)):
         if tensor is not None:
             found[id(tensor)] = tensor
     by_type: dict[str, list[Tensor]] = {}
@@ -190,17 +190,6 @@ def _weights(graph: Graph) -> tuple[Weights, ...]:
         for dtype, group in by_type.items()
     ]
     return tuple(sorted(kinds, key=lambda kind: -kind.bytes))
-
-
-def _constants(graph: Graph) -> Iterator[Value]:
-    yield from graph.initializers
-    yield from graph.defaults
-    for node in graph.nodes:
-        yield from (
-            value for value in (*node.operands, *node.results) if value is not None and value.constant is not None
-        )
-        for nested in node.graphs:
-            yield from _constants(nested)
 
 
 def _dynamic(graph: Graph) -> Iterator[tuple[str, str]]:

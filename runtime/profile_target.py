@@ -9,10 +9,10 @@ from pathlib import Path
 from planish import ir, passes
 from planish.ir import Graph
 from planish.ir.dim import product
+from planish.ir.ops.cost import extent
 from planish.passes.kernels import kernels_for
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.conv_times import ConvShape, ConvTimes, frequent_shapes, may_pay, shape_for
-from planish.runtime.cost import extent
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
 from planish.runtime.report import table

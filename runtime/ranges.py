@@ -10,7 +10,7 @@ import numpy as np
 
 from planish.ir import DType, Graph, Node, Value
 from planish.ir.dim import Dim
-from planish.runtime.cost import extent
+from planish.ir.ops.cost import extent
 
 SMALL = 9
 """Integers of which nothing is known go up to this: enough to differ, seldom too many."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from planish.ir import DType, Graph, Node, Value
-from planish.runtime.cost import extent, reduction_length
+from planish.ir.ops.cost import extent, reduction_length
 from planish.runtime.floats import eps, smallest
 
 SAFETY = 4.0

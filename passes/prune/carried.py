@@ -7,6 +7,7 @@ model does with those filters at 0. Of other units nothing is moved: it computes
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,9 +18,11 @@ from planish.ir import Graph, Node, Value
 from planish.ir.graph import constant
 from planish.ir.ops.channels.atoms import Flags, Ids
 from planish.ir.ops.channels.tracker import Doubles, Filters
+from planish.ir.ops.cost import weights
 from planish.ir.ops.table import lookup
 from planish.ir.types import Array
 from planish.passes.prune.removal import Removal
+from planish.passes.replacing import erase_unread
 
 
 class Place(NamedTuple):
@@ -64,6 +67,18 @@ def add_to_biases(additions: Iterable[Addition]) -> None:
             dtype = node.result.dtype
             new = constant(amounts.astype(np.float32 if dtype is None else dtype.numpy))
         _set_operand(node, position, new)
+        erase_unread(() if old is None else (old,))
+
+
+def added_elements(graph: Graph, additions: Iterable[Addition]) -> int:
+    """Elements of the biases that nodes do not have yet, or share with others."""
+    holders = Counter(tensor for value, tensor in weights(graph).items() for _ in value.readers)
+    added = 0
+    for addition in additions:
+        old = addition.place.node.operand(addition.place.position)
+        if old is None or old.constant is None or holders[old.constant] > 1:
+            added += addition.amounts.size
+    return added
 
 
 def _set_operand(node: Node, position: int, value: Value) -> None:

@@ -20,13 +20,13 @@ class PruneHeads(PruneChannels):
     Its accuracy is another matter: evaluate it.
     Contract: APPROXIMATE, without a bound.
 
-    ratio: the part of the heads that goes, of each layer (scope=local) or of all heads (scope=global). The other
-    options are those of prune-channels.
+    ratio: the part of the heads that goes, of each layer (scope=local) or of all heads (scope=global); a quarter where
+    nothing else is said. The other options are those of prune-channels.
     """
 
     name: ClassVar[str] = "prune-heads"
 
-    ratio: float = 0.25
+    usual: ClassVar[float] = 0.25
 
     def find(self, graph: Graph) -> Dependencies:
         """Heads alone; what else could shrink stays."""

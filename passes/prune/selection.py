@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,26 @@ def select(
             int((score <= threshold).sum()) // group.block_count for group, score in zip(groups, scores, strict=True)
         ]
     return [_lowest(group, score, count, round_to) for group, score, count in zip(groups, scores, wanted, strict=True)]
+
+
+class Step(NamedTuple):
+    """Of the group at a place so many units are gone then."""
+
+    place: int
+    gone: int
+
+
+def removal_steps(
+    groups: Sequence[Group], scores: Sequence[Scores], *, scope: Scope = "local", round_to: int = 1
+) -> list[Step]:
+    """All that `select` would take for ratios from 0 to 1, one group after the other, the first to go in front."""
+    found: list[tuple[float, Step]] = []
+    for place, (group, score) in enumerate(zip(groups, scores, strict=True)):
+        lowest = np.sort(score)
+        for count in fitting_counts(group, score, round_to)[1:]:
+            uniform = (count - group.block_count / 2) / group.size
+            found.append((float(lowest[count - 1]) if scope == "global" else uniform, Step(place, count)))
+    return [step for _, step in sorted(found)]
 
 
 def fitting_counts(group: Group, scores: Scores, round_to: int = 1) -> list[int]:

@@ -1,4 +1,4 @@
-"""planish prune MODEL -o OUT --task TASK | --inputs FOLDER [--macs 0.7x | --latency 0.6x] [--max-drop 1%]"""
+"""planish prune MODEL -o OUT --task TASK | --inputs FOLDER [--macs 0.7x | --params 0.7x | --latency 0.6x] ..."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     much.add_argument("--macs", type=times, metavar="PARTx", help="of the multiply-accumulates that may stay: 0.7x")
     much.add_argument("--latency", type=times, metavar="PARTx", help="of the optimized model's time: 0.6x")
+    much.add_argument("--params", type=times, metavar="PARTx", help="of the parameters that may stay: 0.7x")
     parser.add_argument(
         "--importance",
         choices=(*CRITERIA, *MEASURED),
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             ratio=arguments.ratio,
             macs=arguments.macs,
             latency=arguments.latency,
+            params=arguments.params,
             pruning=PruneChannels(importance=arguments.importance, round_to=arguments.round_to, keep=arguments.keep),
             uniform=arguments.uniform,
             steps=arguments.steps,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.runtime.pruning.unit_cost import Cost
+from planish.passes.prune.unit_cost import Cost
 
 Doubles = NDArray[np.float64]
 Places = Mapping[str, int]

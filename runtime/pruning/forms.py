@@ -1,4 +1,4 @@
-"""The form in which a model is pruned, and how much of it must go for a part of its multiply-accumulates."""
+"""The form in which a model is pruned, and how much of it must go for a part of what it costs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from planish.ir import Graph
 from planish.passes.kernels import kernels_for
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.unit_cost import parameter_cost
 from planish.runtime.compile import ModelPath
 from planish.runtime.inspect import inspect
 from planish.runtime.providers import Target
@@ -37,9 +38,15 @@ def macs(model: ModelPath, shapes: Shapes) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def ratio_for(part: float, form: ModelPath, pruning: PruneChannels, shapes: Shapes) -> float | None:
-    """The least ratio that leaves no more than that part of the multiply-accumulates; None where none does."""
-    whole = macs(form, shapes)
+def parameters(model: ModelPath) -> int:
+    """Elements of the constants of floats, and of codes of at most 8 bits."""
+    return int(parameter_cost(ir.load(model), {})({}))
+
+
+def ratio_for(part: float, form: ModelPath, pruning: PruneChannels, shapes: Shapes | None) -> float | None:
+    """The least ratio that leaves no more than that part of the multiply-accumulates, or without shapes of the
+    parameters; None where none does."""
+    whole = parameters(form) if shapes is None else macs(form, shapes)
     if whole is None:
         return None
     with tempfile.TemporaryDirectory(prefix="planish-") as folder:
@@ -49,7 +56,7 @@ def ratio_for(part: float, form: ModelPath, pruning: PruneChannels, shapes: Shap
             graph = ir.load(form)
             passes.run(graph, (replace(pruning, ratio=ratio, ratios=None),))
             ir.save(graph, path)
-            found = macs(path, shapes)
+            found = parameters(path) if shapes is None else macs(path, shapes)
             return found is not None and found <= part * whole
 
         if not fits(_MOST):

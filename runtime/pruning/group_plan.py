@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from planish import ir, passes
 from planish.ir import Graph, Value
 from planish.passes.prune.dependency import Group
+from planish.passes.prune.graph_times import GraphTimes
 from planish.passes.prune.importance import MEASURED
 from planish.passes.prune.importance.unit_scores import UnitScores, group_keys
 from planish.passes.prune.preparation import prepare
@@ -21,10 +22,10 @@ from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.prune_heads import PruneHeads
 from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.selection import fitting_counts, select
+from planish.passes.prune.unit_cost import Cost, mac_cost, parameter_cost
 from planish.passes.run import Run
 from planish.runtime.bindings import Binding, Symbols
 from planish.runtime.fidelity import References, record
-from planish.runtime.graph_times import GraphTimes
 from planish.runtime.importance import measure, scores_of
 from planish.runtime.operator_times import OperatorTimes
 from planish.runtime.progress import Progress
@@ -34,7 +35,6 @@ from planish.runtime.pruning.candidate import GroupLoss
 from planish.runtime.pruning.held_out import apart
 from planish.runtime.pruning.seen_units import Seen, see
 from planish.runtime.pruning.sensitivity import Sensitivity
-from planish.runtime.pruning.unit_cost import Cost, mac_cost
 from planish.runtime.samples import Parts
 
 Doubles = NDArray[np.float64]
@@ -70,6 +70,8 @@ class GroupPlan:
     progress: Progress
     times: OperatorTimes | None = None
     """What the cost of a model is made of; None for its multiply-accumulates."""
+    of_parameters: bool = False
+    """Whether parameters are the cost instead."""
 
     @cached_property
     def measured(self) -> PruneChannels:
@@ -147,9 +149,12 @@ class GroupPlan:
 
     @cached_property
     def cost(self) -> Cost:
+        if self.of_parameters:
+            return parameter_cost(self.graph, self.by_key)
+        extents = Symbols(self.graph).of(Binding(self.shapes))
         if self.times is None:
-            return mac_cost(self.graph, self.by_key, self.shapes)
-        return GraphTimes(self.graph, self.by_key, Symbols(self.graph).of(Binding(self.shapes)), self.times)
+            return mac_cost(self.graph, self.by_key, extents)
+        return GraphTimes(self.graph, self.by_key, extents, self.times)
 
     def ratios(self, part: float, cost: Cost | None = None) -> Ratios | None:
         """How much goes of each group for a part of the cost, by default in multiply-accumulates; None where that

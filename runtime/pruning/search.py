@@ -10,11 +10,11 @@ from pathlib import Path
 from planish import ir
 from planish.ir import Graph
 from planish.ir.emit_file import check_target
+from planish.passes.prune.graph_times import BLOCK
 from planish.passes.prune.prune_channels import PruneChannels
 from planish.passes.prune.ratios import Ratios
 from planish.runtime.benchmark import MIN_FEEDS, benchmark
 from planish.runtime.compile import optimize
-from planish.runtime.graph_times import BLOCK
 from planish.runtime.inspect import inspect
 from planish.runtime.latency import LatencyReport
 from planish.runtime.model_run import Face
@@ -39,7 +39,8 @@ _TRIALS = 5
 
 @dataclass(frozen=True)
 class Goal:
-    """At most one of them: the part of each group that goes, of the multiply-accumulates or of the time that stays.
+    """At most one of them: the part of each group that goes; of the multiply-accumulates, the time or the parameters
+    that stays.
 
     Without any it is the most that holds the budget.
     """
@@ -47,10 +48,18 @@ class Goal:
     ratio: float | None = None
     macs: float | None = None
     latency: float | None = None
+    params: float | None = None
+
+    @property
+    def part(self) -> float | None:
+        """That stays of what can be counted."""
+        return self.macs if self.params is None else self.params
 
     def __str__(self) -> str:
         if self.macs is not None:
             return f"its multiply-accumulates to {self.macs:g} of what they are"
+        if self.params is not None:
+            return f"its parameters to {self.params:g} of what they are"
         return f"it to {self.latency:g} of the optimized model's time"
 
 
@@ -117,9 +126,9 @@ class Search:
         """What was asked for, or why it cannot be had."""
         if goal.ratio is not None:
             return self._trial(goal.ratio, f"pruned-{goal.ratio:.3g}")
-        if goal.macs is None and goal.latency is None:
+        if goal.part is None and goal.latency is None:
             return self._most()
-        part = goal.macs if goal.macs is not None else self._aim(goal.latency or 1.0)
+        part = goal.part if goal.part is not None else self._aim(goal.latency or 1.0)
         trial = None if part is None else self._to_part(part)
         why = "" if self._plan.curves or self.uniform else ": no group may shrink, or the samples say nothing of any"
         return trial or f"no ratio brings {goal}{why}"
@@ -168,7 +177,7 @@ class Search:
         """How much must go for a part of the cost; None where that cannot be had."""
         if self._allocates:
             return self._plan.ratios(part)
-        return ratio_for(part, self.form, self._plan.measured, self._shapes)
+        return ratio_for(part, self.form, self._plan.measured, self._shapes if self.goal.params is None else None)
 
     @property
     def _allocates(self) -> bool:
@@ -232,7 +241,10 @@ class Search:
         """Measured on samples that nothing is judged on; scores that were given are of the first model."""
         samples = fitted(parts_of(self.samples, self.limit))
         pruning = self.pruning if form == self.form else replace(self.pruning, scores=None)
-        return GroupPlan(form, pruning, samples, self._shapes, self.target, self.folder, self.progress, self._times)
+        return GroupPlan(
+            form, pruning, samples, self._shapes, self.target, self.folder, self.progress, self._times,
+            self.goal.params is not None,
+        )  # fmt: skip
 
     @property
     def _times(self) -> OperatorTimes | None:

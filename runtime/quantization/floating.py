@@ -8,10 +8,10 @@ from glob import escape
 from typing import NamedTuple
 
 from planish.ir import Node
+from planish.ir.ops.cost import reduction_length
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.plan import Plan
 from planish.passes.quantize.quantize_static import QuantizeStatic
-from planish.runtime.cost import reduction_length
 from planish.runtime.quantization.alone import Rounded
 from planish.runtime.quantization.coding_switches import Switch
 from planish.runtime.quantization.trials import Budget, Trial, Trials

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import re
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from planish import passes
 from planish.passes.manager import RulePass
 from tests.fuzz.check import RAW
-from tests.fuzz.worker import Order, Outcome
+from tests.fuzz.worker import WORDS, Order, Outcome, follow
 
-ROOT = Path(__file__).parents[2]
 REGRESSIONS = Path(__file__).with_name("regressions")
 CHUNK = 250
 _TIMEOUT_SECONDS = 900.0
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tests.fuzz.worker"])  # each order forks off what has imported everything
 
 
 @dataclass
@@ -64,22 +65,21 @@ class Campaign:
                 self.take(order, Path(folder))
 
     def take(self, order: Order, folder: Path) -> None:
-        (folder / "order.json").write_text(json.dumps(asdict(order)))
-        command = [sys.executable, "-m", "tests.fuzz.worker", str(folder / "order.json"), str(folder)]
-        try:
-            ended = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
-            )
-            code, words = ended.returncode, ended.stderr.strip()[-1500:]
-        except subprocess.TimeoutExpired:
-            code, words = -1, f"no answer after {_TIMEOUT_SECONDS:g} s"
+        process = _PROCESSES.Process(target=follow, args=(order, folder))
+        process.start()
+        process.join(_TIMEOUT_SECONDS)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+        words = f"no answer after {_TIMEOUT_SECONDS:g} s" if code is None else (folder / WORDS).read_text()[-1500:]
         told = folder / "outcome.json"
         outcome = Outcome(**json.loads(told.read_text())) if told.exists() else Outcome()
         with self.lock:
             self.add(order, outcome)
-            if code > 0:
+            if code is not None and code > 0:
                 raise SystemExit(f"a worker failed: {words}")
-            if code:
+            if code != 0:
                 self.dead(folder, words)
             print(self.progress(), file=sys.stderr, flush=True)
 

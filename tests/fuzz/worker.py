@@ -1,14 +1,13 @@
 """Tries so many random models, in a process of its own, for ONNX Runtime may be killed by one.
 
-    python -m tests.fuzz.worker ORDER FOLDER
-
-ORDER is a file of JSON (`Order`). In FOLDER, current.onnx and stage.txt say what is being tried, and outcome.json what
-came of all (`Outcome`), written when a model is done.
+In the folder of an order, current.onnx and stage.txt say what is being tried, words.txt what the process printed, and
+outcome.json what came of all (`Outcome`), written when a model is done.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -39,6 +38,7 @@ PATIENCE = (
     HealthCheck.large_base_example,
 )
 """Checks of hypothesis that slow or large models would fail."""
+WORDS = "words.txt"
 _ALONE = 4
 _WRITTEN_EVERY_SECONDS = 1.0
 
@@ -201,10 +201,9 @@ class Attempts:
         (self.folder / "outcome.json").write_text(json.dumps(asdict(self.outcome)))
 
 
-def main() -> None:
-    order, folder = (Path(argument) for argument in sys.argv[1:])
-    Attempts(Order(**json.loads(order.read_text())), folder).run()
-
-
-if __name__ == "__main__":
-    main()
+def follow(order: Order, folder: Path) -> None:
+    """All that the process does."""
+    with (folder / WORDS).open("w") as words:
+        os.dup2(words.fileno(), sys.stdout.fileno())
+        os.dup2(words.fileno(), sys.stderr.fileno())
+    Attempts(order, folder).run()

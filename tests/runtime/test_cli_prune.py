@@ -82,6 +82,8 @@ def test_the_source_is_never_the_result(folder: Path, capsys: Capture) -> None:
     [
         ["--ratio=half"],
         ["--macs=2x"],
+        ["--params=1.2x"],
+        ["--params=0.5x", "--macs=0.5x"],
         ["--max-drop=200%"],
         ["--ratio=0.5", "--macs=0.5x"],
         ["--latency=3x"],

@@ -9,8 +9,9 @@ import pytest
 
 from planish.ir import DType, Node, Value
 from planish.ir.build import Builder
+from planish.passes.prune.operator_call import Call, Shape, call_of
 from planish.runtime import operator_times
-from planish.runtime.operator_times import Call, OperatorTimes, Shape, call_of
+from planish.runtime.operator_times import OperatorTimes
 from planish.runtime.providers import Target
 
 TARGET = Target(threads=1)

@@ -19,14 +19,15 @@ from planish.passes.errors import PipelineError
 from planish.passes.prune.dependency import Group
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.prune.unit_cost import Cost, parameter_cost
 from planish.runtime.evaluate import evaluate
 from planish.runtime.inspect import inspect
 from planish.runtime.prune import prune
 from planish.runtime.prune_report import prune_dict, prune_text
-from planish.runtime.pruning.unit_cost import Cost, parameter_cost
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
 from tests.passes.prune.attentions import transformer
+from tests.passes.prune.topologies import Net
 
 Singles = NDArray[np.float32]
 
@@ -81,6 +82,26 @@ def test_a_part_of_the_multiply_accumulates(tmp_path: Path) -> None:
     assert counts[0] is not None
     assert counts[-1] is not None
     assert 0.4 * counts[0] < counts[-1] <= 0.5 * counts[0]
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_part_of_the_parameters(tmp_path: Path, uniform: bool) -> None:
+    """Of a net in which the layer that computes the most holds the least."""
+    n = Net(("N", 3, 8, 8))
+    x = n.op("GlobalAveragePool", n.op("Relu", n.conv(n.x, (3, 16))))
+    x = n.op("Relu", n.op("Gemm", n.op("Flatten", x), n.weight(16, 64), n.weight(64)))
+    ir.save(n.end(n.op("Gemm", x, n.weight(64, 8), n.weight(8))), tmp_path / "net.onnx")
+    rng = np.random.default_rng(1)
+    given = [{"x": rng.standard_normal((2, 3, 8, 8)).astype(np.float32)} for _ in range(9)]
+    result = prune(
+        tmp_path / "net.onnx", tmp_path / "out.onnx", given, params=0.6, max_drop=1, seconds=0.1, uniform=uniform,
+        pruning=PruneChannels(importance="l1", macs=0.9),
+    )  # fmt: skip
+    whole, tried = result.candidates[0].parameters, result.candidates[-1]
+    assert tried.groups
+    assert 0.5 * whole < tried.parameters <= 0.6 * whole
+    none = prune(tmp_path / "net.onnx", tmp_path / "none.onnx", given, params=0.01, max_drop=1, seconds=0.1)
+    assert none.reason.startswith("no ratio brings its parameters to 0.01 of what they are")
 
 
 @pytest.mark.parametrize(
@@ -140,13 +161,13 @@ def test_samples_that_say_nothing(tmp_path: Path, bad: list[float], reason: str)
     "given",
     [
         {"ratio": 0.0}, {"ratio": 1.0}, {"macs": 1.5}, {"latency": 0.0}, {"ratio": 0.5, "macs": 0.5},
-        {"macs": 0.5, "latency": 0.5},
+        {"macs": 0.5, "latency": 0.5}, {"params": 1.0}, {"params": 0.5, "macs": 0.5},
     ],
 )  # fmt: skip
 def test_bad_options(tmp_path: Path, given: dict[str, float]) -> None:
-    ratio, macs, latency = (given.get(name) for name in ("ratio", "macs", "latency"))
+    ratio, macs, latency, params = (given.get(name) for name in ("ratio", "macs", "latency", "params"))
     with pytest.raises(PipelineError, match="prune takes"):
-        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs, latency=latency)
+        prune(wide(tmp_path), tmp_path / "out.onnx", feeds(3), ratio=ratio, macs=macs, latency=latency, params=params)
     assert not (tmp_path / "out.onnx").exists()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from planish.ir import Builder, DType, Graph, TensorType, Value
-from planish.runtime.cost import extent, macs, reduction_length
+from planish.ir.ops.cost import extent, macs, reduction_length
 from planish.runtime.tolerance import SAFETY, Bound, Rounding
 
 EPS = 2.0**-23

@@ -17,13 +17,15 @@ from planish.ir.graph import constant
 from planish.ir.infer import infer
 from planish.models.architectures import ARCHITECTURES
 from planish.models.zoo import ZooError, fetch
-from planish.passes import PassRecord, PipelineError
+from planish.passes import PassError, PassRecord, PipelineError
 from planish.passes.errors import CalibrationError
 from planish.passes.prune.block_scores import BlockScores, load_block_scores
+from planish.passes.prune.budget import EXTENT
 from planish.passes.prune.prune_blocks import PruneBlocks
 from planish.passes.prune.residual import residual_blocks
 from planish.passes.run import Fp
 from tests.equivalence import Inputs, feeds_for, op_types, same_interface
+from tests.passes.prune import counted
 from tests.passes.prune.attentions import WORDS, layer
 from tests.passes.prune.pruned import same
 from tests.passes.prune.topologies import TOPOLOGIES, Net
@@ -279,3 +281,46 @@ def test_zoo(name: str) -> None:
     passes.run(graph, "simplify")
     symbols = {str(dim) for value in graph.inputs for dim in value.shape or () if not isinstance(dim, int)}
     assert len(held(graph, PruneBlocks(count=3), [dict.fromkeys(symbols, 2)], tolerance=1e-5)) == 3
+
+
+@pytest.mark.parametrize("option", ["macs", "params"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_blocks_go_until_it_is_enough(option: str, shared: bool) -> None:
+    """In the order of their importance, and not one more."""
+    graph = tower((1.0, 0.01, 0.02, 0.8, 0.9, 0.5), shared=shared)
+    counts = [cost(done(graph, PruneBlocks(count=count))[0] if count else graph, option) for count in range(6)]
+    for part in (0.95, 0.7, 0.5):
+        wanted = next(place for place, left in enumerate(counts) if left / counts[0] <= part)
+        macs, params = (part if name == option else None for name in ("macs", "params"))
+        gone = held(graph, PruneBlocks(macs=macs, params=params))
+        assert gone == ["sum1", "sum2", "sum5", "sum3", "sum4"][:wanted]
+
+
+def test_blocks_that_are_not_enough() -> None:
+    graph = tower((1.0, 0.01, 0.02))
+    for text, message in (
+        ("macs=0.01", r"macs=0\.01 is out of reach: 0\.\d+ of the multiply-accumulates stay .*: one block stays"),
+        ("params=0.5,keep=*", r"params=0\.5 is out of reach: 1 of the parameters stay .*: keep=\*, one block stays"),
+    ):
+        with pytest.raises(PassError, match=message):
+            passes.run(ir.load(ir.emit(graph)), f"prune-blocks{{{text}}}")
+    with pytest.raises(PassError, match=r"macs=0\.5 is out of reach: 1 of the"):
+        passes.run(TOPOLOGIES["chain"](), "prune-blocks{macs=0.5}")
+    assert not done(graph, PruneBlocks(macs=1))[1].rewrites
+    (record,) = passes.run(graph, "prune-blocks{macs=0.01}", limit=1)
+    assert len(record.rewrites) == 1
+
+
+def test_weights_that_blocks_share_go_with_the_last_of_them() -> None:
+    n = Net(WORDS)
+    w, x = n.b.initializer("w", n.random.standard_normal((12, 12)).astype(np.float32)), n.x
+    for place in range(3):
+        x = n.b.node("Add", (x, n.op("MatMul", n.op("Relu", x), w)), name=f"sum{place}")
+    graph = n.end(n.linear(x, (12, 12)))
+    with pytest.raises(PassError, match=r"params=0\.9 is out of reach: 1 of the parameters stay"):
+        passes.run(ir.load(ir.emit(graph)), "prune-blocks{params=0.9,importance=random}")
+    assert len(held(graph, PruneBlocks(macs=0.5, importance="random"))) == 2
+
+
+def cost(graph: Graph, option: str) -> int:
+    return counted.macs(graph, {"N": 1, "T": EXTENT}) if option == "macs" else counted.parameters(graph)

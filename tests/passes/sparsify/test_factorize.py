@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from planish import ir, passes, runtime
+from planish.ir.ops.cost import macs
 from planish.passes import PassRecord, PipelineError
 from planish.passes.quantize.calibration import Calibration
 from planish.passes.quantize.gram import Gram
 from planish.passes.sparsify.factorize import Factorize
-from planish.runtime.cost import macs
 from tests.equivalence import op_types, untouched
 from tests.passes.quantize.quantized import Array, Doubles, far, net, node, normal, quantized, results
 from tests.passes.sparsify.inputs import correlated, gram

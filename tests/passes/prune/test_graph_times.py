@@ -9,16 +9,14 @@ import numpy as np
 from planish.ir import DType, Graph
 from planish.ir.build import Builder
 from planish.passes.prune.dependency import Group, dependencies
-from planish.runtime.graph_times import GraphTimes
-from planish.runtime.operator_times import Call, OperatorTimes
-from planish.runtime.providers import Target
+from planish.passes.prune.graph_times import GraphTimes
+from planish.passes.prune.operator_call import Call
 
 
-class Counted(OperatorTimes):
+class Counted:
     """A time for each multiply-accumulate, and what was asked for."""
 
     def __init__(self) -> None:
-        super().__init__(Target(threads=1))
         self.calls: list[Call] = []
 
     def seconds(self, call: Call) -> float:

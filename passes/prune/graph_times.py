@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from planish.ir import Graph, Node, Value
+from planish.ir.ops.cost import extent, mac_axes
 from planish.passes.prune.dependency import Group
-from planish.runtime.cost import extent
-from planish.runtime.operator_times import OperatorTimes, Shape, call_of
+from planish.passes.prune.operator_call import Call, Shape, call_of
 
 BLOCK = 16
 """Channels that ONNX Runtime's kernels take at once, at most: a part of them takes as long as all."""
 _FUSED = frozenset(("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"))
 """Behind a convolution ONNX Runtime computes these within it."""
 _UNKNOWN = -1
+_Part = tuple[tuple[str, ...], tuple[int, ...]]
+"""The groups that nodes shrink with, and how many units these keep."""
+
+
+class Times(Protocol):
+    def seconds(self, call: Call) -> float:
+        """Of one run of an operator by itself, without what any run takes."""
+        ...
 
 
 class _Share(NamedTuple):
@@ -32,9 +40,7 @@ class GraphTimes:
     which channels cost most, and a whole model is to be measured by itself.
     """
 
-    def __init__(
-        self, graph: Graph, groups: Mapping[str, Group], extents: Mapping[str, int], times: OperatorTimes
-    ) -> None:
+    def __init__(self, graph: Graph, groups: Mapping[str, Group], extents: Mapping[str, int], times: Times) -> None:
         self._groups = groups
         self._extents = extents
         self._times = times
@@ -48,20 +54,39 @@ class GraphTimes:
         for node in graph.walk():
             if not _is_fused(node):
                 self._parts.setdefault(self._deciding(node), []).append(node)
-        self._known: dict[tuple[tuple[str, ...], tuple[int, ...]], float] = {}
+        self._called: dict[_Part, list[Call]] = {}
+        self._known: dict[_Part, float] = {}
 
     def __call__(self, kept: Mapping[str, int]) -> float:
         """kept: how many units of a group stay, where it does not keep all."""
-        counts = {key: group.size for key, group in self._groups.items()} | dict(kept)
-        return sum(self._of(keys, tuple([counts[key] for key in keys]), kept) for keys in self._parts)
+        total = 0.0
+        for part, calls in self._calls(kept):
+            if part not in self._known:
+                self._known[part] = sum(self._times.seconds(call) for call in calls)
+            total += self._known[part]
+        return total
 
-    def _of(self, keys: tuple[str, ...], counts: tuple[int, ...], kept: Mapping[str, int]) -> float:
-        """Of the nodes whose operands shrink with those groups alone."""
-        found = self._known.get((keys, counts))
-        if found is None:
-            calls = [call_of(node, lambda value: self._shape(value, kept)) for node in self._parts[keys]]
-            found = self._known[keys, counts] = sum(self._times.seconds(call) for call in calls if call is not None)
-        return found
+    def calls(self, kept: Mapping[str, int], key: str | None = None) -> Iterator[Call]:
+        """What is to be known for that; key: only of what shrinks with that group."""
+        for (keys, _), calls in self._calls(kept):
+            if key is None or key in keys:
+                yield from calls
+
+    @property
+    def uncounted(self) -> list[Node]:
+        """Products of which the time is not known: those of open shapes, and of other numbers than 32-bit floats."""
+        nodes = [node for part in self._parts.values() for node in part if mac_axes(node) != ()]
+        return [node for node in nodes if call_of(node, lambda value: self._shape(value, {})) is None]
+
+    def _calls(self, kept: Mapping[str, int]) -> Iterator[tuple[_Part, list[Call]]]:
+        """Of the nodes whose operands shrink with the same groups."""
+        counts = {key: group.size for key, group in self._groups.items()} | dict(kept)
+        for keys, nodes in self._parts.items():
+            part = keys, tuple([counts[key] for key in keys])
+            if part not in self._called:
+                calls = [call_of(node, lambda value: self._shape(value, kept)) for node in nodes]
+                self._called[part] = [call for call in calls if call is not None]
+            yield part, self._called[part]
 
     def _deciding(self, node: Node) -> tuple[str, ...]:
         shares = [share for value in node.operands if value is not None for share in self._shares.get(value, ())]

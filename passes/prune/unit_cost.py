@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.ir import Expr, Graph, Node, Value
+from planish.ir import Graph, Node, Value
 from planish.ir.ops.channels.atoms import Ids
+from planish.ir.ops.cost import Axis, extent, mac_axes, weights
+from planish.ir.tensor import Tensor
 from planish.passes.prune.dependency import Group, Member
-from planish.runtime.bindings import Binding, Symbols
-from planish.runtime.cost import macs
 
 Cost = Callable[[Mapping[str, int]], float]
 """From how many units each group keeps, by its key, to what the model costs: multiply-accumulates, bytes, time."""
 Doubles = NDArray[np.float64]
-_MATRIX = 2
+_OPEN = -1
 
 
 class Share(NamedTuple):
@@ -40,15 +40,17 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitCost:
-    """A sum of terms."""
+    """A sum of terms: a whole number."""
 
     terms: tuple[Term, ...]
+    uncounted: tuple[Node, ...] = ()
+    """Nodes of which it is not known what they cost."""
 
     def __call__(self, kept: Mapping[str, int]) -> float:
         t = self._tables
         gone = np.array([1 - kept.get(key, size) / size for key, size in t.groups])
         left = 1 - np.bincount(t.axes, t.parts * gone[t.places], t.starts[-1])
-        return float(t.amounts @ np.multiply.reduceat(np.append(left, 1.0), t.starts[:-1]) + t.fixed)
+        return float(np.rint(t.amounts @ np.multiply.reduceat(np.append(left, 1.0), t.starts[:-1]) + t.fixed))
 
     @cached_property
     def _tables(self) -> _Tables:
@@ -84,39 +86,52 @@ class _Tables(NamedTuple):
     fixed: float
 
 
-def mac_cost(graph: Graph, groups: Mapping[str, Group], shapes: Mapping[str, tuple[int, ...]]) -> UnitCost:
-    """Multiply-accumulates of a run on inputs of those shapes; nodes of which they are not known count nothing.
+def mac_cost(graph: Graph, groups: Mapping[str, Group], extents: Mapping[str, int]) -> UnitCost:
+    """Multiply-accumulates of a run in which symbols have those extents.
 
-    graph: prepared, as the groups were found in.
+    Those of a nested graph count once. Nodes whose shapes stay open, and all that is no convolution, matrix product or
+    recurrent layer, count nothing. graph: prepared, as the groups were found in.
     """
-    extents, shares, terms = Symbols(graph).of(Binding(shapes)), _shares(groups), list[Term]()
-    for node in graph.walk():
-        count = macs(node)
-        if isinstance(count, Expr):
-            count = count.substitute(extents)
-        if isinstance(count, int) and count:
-            axes = [shares[place] for place in _axes(node) if place in shares]
-            terms.append(Term(float(count), tuple([tuple(axis) for axis in axes])))
-    return UnitCost(tuple(terms))
+    shares = _shares(groups)
+    found = {node: _mac_terms(node, shares, extents) for node in graph.walk()}
+    terms = [term for each in found.values() for term in each or ()]
+    return UnitCost(tuple(terms), tuple([node for node, each in found.items() if each is None]))
+
+
+def _mac_terms(node: Node, shares: Mapping[Axis, Sequence[Share]], extents: Mapping[str, int]) -> Sequence[Term] | None:
+    """None where an extent is open."""
+    sets, terms = mac_axes(node), list[Term]()
+    if sets is None:
+        return None
+    for axes in sets:
+        counts = [extent((value.shape or ())[axis], extents, _OPEN) for value, axis in axes]
+        if _OPEN in counts:
+            return None
+        moving = [tuple(shares[axis]) for axis in axes if axis in shares]
+        terms.append(Term(float(math.prod(counts)), tuple(moving)))
+    return terms
 
 
 def parameter_cost(graph: Graph, groups: Mapping[str, Group]) -> UnitCost:
-    """Elements of the constants that groups lie on; the others do not change."""
-    shares = _shares(groups)
-    values = dict.fromkeys(value for value, _ in shares if value.constant is not None)
-    terms = [
-        Term(
-            float(math.prod(value.constant.shape)),
-            tuple([tuple(shares[place]) for place in shares if place[0] is value]),
-        )
-        for value in values
-        if value.constant is not None
-    ]
-    return UnitCost(tuple(terms))
+    """Elements of the constants of floats, or of codes of at most 8 bits.
+
+    graph: prepared, as the groups were found in.
+    """
+    moving: dict[Value, list[tuple[Share, ...]]] = {}
+    for (value, _), found in _shares(groups).items():
+        moving.setdefault(value, []).append(tuple(found))
+    fixed: dict[Tensor, Term] = {}
+    terms: list[Term] = []
+    for value, tensor in weights(graph).items():
+        if value in moving:
+            terms.append(Term(float(tensor.size), tuple(moving[value])))
+        else:
+            fixed[tensor] = Term(float(tensor.size), ())
+    return UnitCost((*terms, *fixed.values()))
 
 
-def _shares(groups: Mapping[str, Group]) -> dict[tuple[Value, int], list[Share]]:
-    found: dict[tuple[Value, int], list[Share]] = {}
+def _shares(groups: Mapping[str, Group]) -> dict[Axis, list[Share]]:
+    found: dict[Axis, list[Share]] = {}
     for key, group in groups.items():
         for member in group.members:
             found.setdefault((member.value, member.axis), []).append(Share(key, group.size, _part(member)))
@@ -125,20 +140,3 @@ def _shares(groups: Mapping[str, Group]) -> dict[tuple[Value, int], list[Share]]
 
 def _part(member: Member) -> float:
     return float((member.units >= 0).mean()) if member.units.size else 0.0
-
-
-def _axes(node: Node) -> Iterator[tuple[Value, int]]:
-    """The axes that multiply-accumulates grow with: those of constant weights; else of the result and the sum."""
-    weights = [
-        v for v in node.operands if v is not None and v.constant is not None and len(v.constant.shape) >= _MATRIX
-    ]
-    if weights:
-        for value in weights[:1]:
-            yield from ((value, axis) for axis in range(value.rank or 0))
-        return
-    first: Sequence[Value | None] = node.operands[:1]
-    for value in first:
-        if value is not None and value.rank:
-            yield value, value.rank - 1
-    for value in node.results[:1]:
-        yield from ((value, axis) for axis in range(value.rank or 0))
