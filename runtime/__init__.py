@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planish.runtime.agreement import CompareReport
     from planish.runtime.benchmark import benchmark, benchmark_creation
     from planish.runtime.bindings import Binding
+    from planish.runtime.block_importance import block_importance
     from planish.runtime.calibrate import calibrate
     from planish.runtime.compare import compare
     from planish.runtime.compile import OptimizeResult, optimize
@@ -52,6 +53,7 @@ __all__ = [
     "TaskError",
     "benchmark",
     "benchmark_creation",
+    "block_importance",
     "calibrate",
     "compare",
     "compress",
@@ -86,6 +88,7 @@ _HOMES = {
     "TaskError": "errors",
     "benchmark": "benchmark",
     "benchmark_creation": "benchmark",
+    "block_importance": "block_importance",
     "calibrate": "calibrate",
     "compare": "compare",
     "compress": "compress",

@@ -50,14 +50,14 @@ def prune(
         samples: a task, whose main metric on its calibration split the budget is on; or a folder of .npz files, or
             feeds, for which it is on the cosine between the model's outputs and the pruned one's.
         ratio: the part of the channels of each group that goes. macs: the part of the multiply-accumulates that may
-            stay, where each group loses what hurts the outputs the least. params: of the parameters, but for biases
-            that are new. latency: of the optimized model's time, on the target; what operators take by themselves tells
-            what goes, and the whole is measured. None of them: the most that holds the budget, to a part of 1/32, by
-            bisection.
+            stay, where each group of channels, and of whole heads, loses what hurts the outputs the least. params: of
+            the parameters, but for biases that are new. latency: of the optimized model's time, on the target; what
+            operators take by themselves tells what goes, and the whole is measured. None of them: the most that holds
+            the budget, to a part of 1/32, by bisection.
         pruning: what units matter by, which stay, and how many go together; its ratio and budgets are not looked at. By
             default they go in the order of the least loss ("obs").
-        uniform: the same part of every group. steps: to a part of the multiply-accumulates in so many steps; after
-            each the weights are fitted, and the units measured anew.
+        uniform: the same part of every group of channels. steps: to a part of the multiply-accumulates in so many
+            steps; after each the weights are fitted, and the units measured anew.
         limit: so many samples; None for all.
         seconds: for measuring a pair of models.
         cache: a folder where times of operators are kept for the next model.

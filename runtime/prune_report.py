@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planish.runtime.prune import PruneCandidate, PruneResult
+from planish.runtime.pruning.candidate import GroupLoss
 from planish.runtime.report import interval_text, number, size, table
 from planish.runtime.statistics import Interval
 
@@ -30,9 +31,13 @@ def _candidate_dict(candidate: PruneCandidate) -> dict[str, object]:
         "value": candidate.value,
         "drop": candidate.drop,
         "latency": None if candidate.latency is None else candidate.latency.as_dict(),
-        "groups": [{"name": loss.name, "units": loss.units, "gone": loss.gone} for loss in candidate.groups],
+        "groups": [_loss_dict(loss) for loss in candidate.groups],
         "layers": [layer.as_dict() for layer in candidate.layers],
     }
+
+
+def _loss_dict(loss: GroupLoss) -> dict[str, object]:
+    return {"name": loss.name, "heads": loss.is_heads, "units": loss.units, "gone": loss.gone}
 
 
 def prune_text(result: PruneResult) -> str:
@@ -44,9 +49,13 @@ def prune_text(result: PruneResult) -> str:
         f"weight was fitted to may drop by {result.max_drop:g}"
     )
     if chosen.groups:
-        rows = [(loss.name, str(loss.units), str(loss.gone), f"{loss.gone / loss.units:.0%}") for loss in chosen.groups]
-        lines += ["", table(("group", "channels", "gone", "part"), rows)]
+        lines += ["", table(("group", "units", "gone", "part"), [_loss_row(loss) for loss in chosen.groups])]
     return "\n".join([*lines, *([f"not pruned: {result.reason}"] if result.reason else [])])
+
+
+def _loss_row(loss: GroupLoss) -> tuple[str, ...]:
+    kind = "heads" if loss.is_heads else "channels"
+    return loss.name, f"{loss.units} {kind}", str(loss.gone), f"{loss.gone / loss.units:.0%}"
 
 
 def _row(candidate: PruneCandidate) -> tuple[str, ...]:

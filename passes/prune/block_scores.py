@@ -5,7 +5,8 @@
     {"add_149": 0.31, "add_170": 0.02}
 
 A finite number by the name of a block, the least for what matters least. One may be how far the block turns what goes
-through it (block influence, Men et al. 2024, arXiv 2403.03853), or what the outputs lose without it.
+through it (block influence, Men et al. 2024, arXiv 2403.03853), or what the outputs lose without it, which
+`runtime.block_importance` measures.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from planish.passes.errors import CalibrationError
-from planish.passes.option_file import read_numbers
+from planish.passes.option_file import read_numbers, write_file
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class BlockScores:
     def of(self, name: str) -> float:
         """Infinite where nothing was measured of the block."""
         return dict(self.numbers).get(name, math.inf)
+
+
+def save_block_scores(scores: BlockScores, path: str | os.PathLike[str]) -> None:
+    """Write them, all or nothing; raises CalibrationError where that cannot be."""
+    text = json.dumps(dict(scores.numbers), indent=0, ensure_ascii=False) + "\n"
+    write_file(Path(path), lambda file: file.write(text.encode()))
 
 
 def load_block_scores(path: str | os.PathLike[str]) -> BlockScores:

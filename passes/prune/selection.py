@@ -86,6 +86,7 @@ def _lowest(group: Group, scores: Scores, count: int, round_to: int) -> Flags:
 
 
 def _width(group: Group) -> int:
-    """How many indices of an axis a unit takes, at least."""
-    counts = [int((member.units == 0).sum()) for member in group.members if member.units.ndim == 1]
-    return max(min(counts, default=1), 1)
+    """How many indices of an axis a unit takes, at least; of heads, those of weights that hold several of each head."""
+    members = group.constants if group.is_heads else group.members
+    counts = [int((member.units == 0).sum()) for member in members if member.units.ndim == 1]
+    return max(min([count for count in counts if count > 1 or not group.is_heads], default=1), 1)

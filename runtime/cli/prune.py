@@ -40,14 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="obs",
         help="what a channel matters by (default: obs, the order of the least loss on samples)",
     )
-    parser.add_argument("--uniform", action="store_true", help="let the same part of every group go")
+    parser.add_argument("--uniform", action="store_true", help="let the same part of every group of channels go")
     parser.add_argument(
         "--steps", type=positive, default=1, metavar="N", help="prune, fit and measure so many times (default: 1)"
     )
     parser.add_argument(
         "--round-to", type=positive, default=1, metavar="N", help="as many go as leave a multiple of it (default: 1)"
     )
-    parser.add_argument("--keep", default="", metavar="PATTERNS", help="of nodes whose channels stay, joined by |")
+    parser.add_argument(
+        "--keep", default="", metavar="PATTERNS", help="of nodes whose channels and heads stay, joined by |"
+    )
     parser.add_argument("--no-reconstruct", action="store_true", help="leave the weights that stay as they are")
     add_target(parser)
     add_json(parser)

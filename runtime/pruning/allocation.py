@@ -6,7 +6,7 @@ The sum of errors that groups cause one by one stands for what they cause togeth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from planish.passes.prune.unit_cost import Cost
 
 Doubles = NDArray[np.float64]
+Places = Mapping[str, int]
+"""Of each group, how far along its curve it is."""
 _SWEEPS = 8
 _DOUBLINGS = 40.0
 _HALVINGS = 16
@@ -33,85 +35,109 @@ class Curve:
             raise ValueError(f"a curve begins with nothing gone: {self.gone} with {len(self.errors)} errors")
 
 
-def allocate(curves: Mapping[str, Curve], cost: Cost, most: float) -> dict[str, int] | None:
+def allocate(
+    curves: Mapping[str, Curve], cost: Cost, most: float, rivals: Mapping[str, Collection[str]] | None = None
+) -> dict[str, int] | None:
     """How many units of each group go for the model to cost no more than `most`; None where it cannot.
 
     For a price of the cost, each group in turn takes what is best for the sum of error and priced cost, until none
-    moves; the price is found by bisection.
+    moves; the price is found by bisection. rivals: of a group, those that lose nothing where it loses some, each named
+    by the other.
     """
-    if cost(_kept(curves, {})) <= most:
-        return dict.fromkeys(curves, 0)
-    last = {key: len(curve.gone) - 1 for key, curve in curves.items()}
-    if cost(_kept(curves, last)) > most:
-        return None
-    steepest = max([float(curve.errors[-1]) for curve in curves.values()], default=0.0) or 1.0
-    unit = steepest / cost(_kept(curves, {}))
-    low, high = -_DOUBLINGS, _DOUBLINGS
-    found: list[dict[str, int]] = [last]
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        chosen = _settled(curves, cost, unit * 2.0**middle)
-        if cost(_kept(curves, chosen)) <= most:
-            high = middle
-            found.append(_exchanged(curves, cost, most, _refilled(curves, cost, most, chosen)))
-        else:
-            low = middle
-    best = min(found, key=lambda places: _error(curves, places))
-    return {key: curves[key].gone[place] for key, place in best.items()}
+    search = _Search(curves, cost, rivals or {})
+    found = search.within(most)
+    return None if found is None else {key: curves[key].gone[place] for key, place in found.items()}
 
 
-def _settled(curves: Mapping[str, Curve], cost: Cost, price: float) -> dict[str, int]:
-    places = dict.fromkeys(curves, 0)
-    for _ in range(_SWEEPS):
-        before = dict(places)
-        for key, curve in curves.items():
-            totals = [
-                float(curve.errors[place]) + price * cost(_kept(curves, {**places, key: place}))
-                for place in range(len(curve.gone))
-            ]
-            places[key] = int(np.argmin(totals))
-        if places == before:
-            break
-    return places
+@dataclass(frozen=True)
+class _Search:
+    curves: Mapping[str, Curve]
+    cost: Cost
+    rivals: Mapping[str, Collection[str]]
 
+    def within(self, most: float) -> dict[str, int] | None:
+        nothing = dict.fromkeys(self.curves, 0)
+        if self.cost_of(nothing) <= most:
+            return nothing
+        last = self.cheapest()
+        if self.cost_of(last) > most:
+            return None
+        steepest = max([float(curve.errors[-1]) for curve in self.curves.values()], default=0.0) or 1.0
+        unit = steepest / self.cost_of(nothing)
+        low, high = -_DOUBLINGS, _DOUBLINGS
+        found: list[dict[str, int]] = [last]
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            chosen = self.settled(unit * 2.0**middle)
+            if self.cost_of(chosen) <= most:
+                high = middle
+                found.append(self.exchanged(self.refilled(chosen, most), most))
+            else:
+                low = middle
+        return min(found, key=self.error)
 
-def _refilled(curves: Mapping[str, Curve], cost: Cost, most: float, places: Mapping[str, int]) -> dict[str, int]:
-    """Give back, the largest error saved first, what there is room for."""
-    found = dict(places)
-    while True:
-        saved: dict[str, float] = {}
-        for key, curve in curves.items():
-            place = found[key]
-            if place and cost(_kept(curves, {**found, key: place - 1})) <= most:
-                saved[key] = float(curve.errors[place] - curve.errors[place - 1])
-        if not saved:
-            return found
-        found[max(saved, key=saved.__getitem__)] -= 1
+    def cheapest(self) -> dict[str, int]:
+        """All that may go; of rivals what saves more."""
+        places = dict.fromkeys(self.curves, 0)
+        for key, curve in self.curves.items():
+            trial = self.moved(places, key, len(curve.gone) - 1)
+            if self.cost_of(trial) <= self.cost_of(places):
+                places = trial
+        return places
 
+    def settled(self, price: float) -> dict[str, int]:
+        places = dict.fromkeys(self.curves, 0)
+        for _ in range(_SWEEPS):
+            before = places
+            for key, curve in self.curves.items():
+                trials = [self.moved(places, key, place) for place in range(len(curve.gone))]
+                totals = [self.error(trial) + price * self.cost_of(trial) for trial in trials]
+                places = trials[int(np.argmin(totals))]
+            if places == before:
+                break
+        return places
 
-def _exchanged(curves: Mapping[str, Curve], cost: Cost, most: float, places: Mapping[str, int]) -> dict[str, int]:
-    """Give back a step of one group for the next steps of another, as long as that saves error."""
-    found, moved = dict(places), True
-    while moved:
-        moved = False
-        for back in [key for key, place in found.items() if place]:
-            for key, curve in curves.items():
-                trial = {**found, back: found[back] - 1}
-                while (
-                    key != back and trial[key] + 1 < len(curve.gone) and _error(curves, trial) < _error(curves, found)
-                ):
-                    if cost(_kept(curves, trial)) <= most:
+    def refilled(self, places: Places, most: float) -> dict[str, int]:
+        """Give back, the largest error saved first, what there is room for."""
+        found = dict(places)
+        while True:
+            saved: dict[str, float] = {}
+            for key, curve in self.curves.items():
+                place = found[key]
+                if place and self.cost_of({**found, key: place - 1}) <= most:
+                    saved[key] = float(curve.errors[place] - curve.errors[place - 1])
+            if not saved:
+                return found
+            found[max(saved, key=saved.__getitem__)] -= 1
+
+    def exchanged(self, places: Places, most: float) -> dict[str, int]:
+        """Give back a step of one group for the next steps of another, as long as that saves error."""
+        found, is_moved = dict(places), True
+        while is_moved:
+            is_moved = False
+            for back in self.curves:
+                for key in self.curves if found[back] else ():
+                    trial = None if key == back else self.exchange(found, back, key, most)
+                    if trial is not None:
+                        found, is_moved = trial, True
                         break
-                    trial[key] += 1
-                if _error(curves, trial) < _error(curves, found) and cost(_kept(curves, trial)) <= most:
-                    found, moved = trial, True
-                    break
-    return found
+        return found
 
+    def exchange(self, places: Places, back: str, key: str, most: float) -> dict[str, int] | None:
+        """A step back of one group, and as many steps of another as that takes; None where that saves no error."""
+        trial, error = {**places, back: places[back] - 1}, self.error(places)
+        while trial[key] + 1 < len(self.curves[key].gone) and self.error(trial) < error and self.cost_of(trial) > most:
+            trial = self.moved(trial, key, trial[key] + 1)
+        return trial if self.error(trial) < error and self.cost_of(trial) <= most else None
 
-def _error(curves: Mapping[str, Curve], places: Mapping[str, int]) -> float:
-    return sum(float(curves[key].errors[place]) for key, place in places.items())
+    def moved(self, places: Places, key: str, place: int) -> dict[str, int]:
+        """With that place of a group; where it loses some, its rivals lose nothing."""
+        rivals = [rival for rival in self.rivals.get(key, ()) if rival in self.curves]
+        others = dict.fromkeys(rivals, 0) if place else {}
+        return {**places, **others, key: place}
 
+    def error(self, places: Places) -> float:
+        return sum(float(self.curves[key].errors[place]) for key, place in places.items())
 
-def _kept(curves: Mapping[str, Curve], places: Mapping[str, int]) -> dict[str, int]:
-    return {key: curve.size - curve.gone[places.get(key, 0)] for key, curve in curves.items()}
+    def cost_of(self, places: Places) -> float:
+        return self.cost({key: curve.size - curve.gone[places[key]] for key, curve in self.curves.items()})

@@ -11,19 +11,20 @@ from planish.runtime.reconstruct import LayerReport
 
 @dataclass(frozen=True)
 class GroupLoss:
-    """What went of a group of channels that vanish together."""
+    """What went of a group of channels that vanish together, or of the heads of a layer."""
 
     name: str
     units: int
     """Before."""
     gone: int
+    is_heads: bool = False
 
 
 @dataclass(frozen=True)
 class PruneCandidate:
     name: str
     ratio: float
-    """The part of the channels that is gone, of each group or, where these lost different parts, of all."""
+    """The part of the units that is gone, of each group or, where these lost different parts, of all."""
     parameters: int
     macs: int | None
     """Of a run on the first sample; None where extents that data decide leave it open."""

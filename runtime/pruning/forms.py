@@ -12,7 +12,6 @@ from planish.ir import Graph
 from planish.passes.kernels import kernels_for
 from planish.passes.prune.importance import Importance
 from planish.passes.prune.prune_channels import PruneChannels
-from planish.passes.prune.ratios import Ratios
 from planish.passes.prune.unit_cost import parameter_cost
 from planish.runtime.compile import ModelPath
 from planish.runtime.inspect import inspect
@@ -30,17 +29,6 @@ def in_form(source: ModelPath, importance: Importance, target: Target) -> Graph:
     graph = ir.load(source)
     form = "simplify" if importance == "bn-scale" else "simplify,fuse"
     passes.run(graph, form, kernels=kernels_for(target.provider, target.domains))
-    return graph
-
-
-def amounted(pruning: PruneChannels, how: float | Ratios) -> PruneChannels:
-    """how: the part that goes of every group, or of each its own."""
-    return replace(pruning, ratios=how) if isinstance(how, Ratios) else replace(pruning, ratio=how, ratios=None)
-
-
-def pruned(form: ModelPath, pruning: PruneChannels, how: float | Ratios) -> Graph:
-    graph = ir.load(form)
-    passes.run(graph, (amounted(pruning, how),))
     return graph
 
 
@@ -65,7 +53,9 @@ def ratio_for(part: float, form: ModelPath, pruning: PruneChannels, shapes: Shap
         path = Path(folder) / "counted.onnx"
 
         def fits(ratio: float) -> bool:
-            ir.save(pruned(form, pruning, ratio), path)
+            graph = ir.load(form)
+            passes.run(graph, (replace(pruning, ratio=ratio, ratios=None),))
+            ir.save(graph, path)
             found = parameters(path) if shapes is None else macs(path, shapes)
             return found is not None and found <= part * whole
 

@@ -23,16 +23,33 @@ def is_held_out(number: int) -> bool:
 
 def held_out(parts: Parts[T]) -> Parts[T]:
     """Those of the samples; all of them where there is but one."""
-    items = [item for part in parts.parts for item in part]
-    kept = [item for number, item in enumerate(items) if is_held_out(number)] or items
-    return Parts(parts.runner, [[item] for item in kept], kept[0], len(kept))
+    items = _items(parts)
+    return _of(parts, [item for number, item in enumerate(items) if is_held_out(number)] or items)
 
 
 def fitted(parts: Parts[T]) -> Parts[T]:
     """The others."""
-    items = [item for part in parts.parts for item in part]
-    kept = [item for number, item in enumerate(items) if not is_held_out(number)]
-    return Parts(parts.runner, [[item] for item in kept], kept[0], len(kept))
+    return _of(parts, [item for number, item in enumerate(_items(parts)) if not is_held_out(number)])
+
+
+def apart(parts: Parts[T], most: int) -> tuple[Parts[T], Parts[T]]:
+    """Samples to learn from, and others to judge by: so many at most, evenly spread, and no more than a third.
+
+    Of one sample both are that one.
+    """
+    items = _items(parts)
+    count = max(min(most, len(items) // EVERY), 1)
+    places = {(2 * index + 1) * len(items) // (2 * count) for index in range(count)}
+    others = [item for place, item in enumerate(items) if place not in places]
+    return _of(parts, others or items), _of(parts, [items[place] for place in sorted(places)])
+
+
+def _items(parts: Parts[T]) -> list[T]:
+    return [item for part in parts.parts for item in part]
+
+
+def _of(parts: Parts[T], items: Sequence[T]) -> Parts[T]:
+    return Parts(parts.runner, [[item] for item in items], items[0], len(items))
 
 
 class HeldOut(Task[object, object]):
@@ -41,7 +58,7 @@ class HeldOut(Task[object, object]):
     def __init__(self, task: Task[object, object], parts: Parts[object]) -> None:
         self.task = task
         self.name, self.model, self.metrics = task.name, task.model, task.metrics
-        self.places = cast("list[int]", [item for part in held_out(parts).parts for item in part])
+        self.places = cast("list[int]", _items(held_out(parts)))
 
     def samples(self, split: Split) -> Sequence[Sample[object]]:
         found = self.task.samples(split)

@@ -22,7 +22,7 @@ from planish.runtime.operator_times import OperatorTimes
 from planish.runtime.progress import Progress
 from planish.runtime.providers import Target
 from planish.runtime.pruning.candidate import PruneCandidate, PruneResult
-from planish.runtime.pruning.forms import Shapes, in_form, macs, pruned, ratio_for
+from planish.runtime.pruning.forms import Shapes, in_form, macs, ratio_for
 from planish.runtime.pruning.group_plan import GroupPlan
 from planish.runtime.pruning.held_out import fitted
 from planish.runtime.pruning.stage import Stage, joined
@@ -149,7 +149,7 @@ class Search:
 
     def _after(self, stage: Stage, how: Ratios, name: str) -> Stage:
         raw, form = self.folder / f"{name}-raw.onnx", self.folder / f"{name}.onnx"
-        ir.save(pruned(stage.form, stage.plan.measured, how), raw)
+        ir.save(stage.plan.pruned(how), raw)
         self._refit(stage.form, raw, form)
         return Stage(form, self._plan_of(form), joined(stage.losses, stage.plan.losses(how)))
 
@@ -165,7 +165,7 @@ class Search:
             how = self._how(aim)
             if how is None:
                 return None
-            ir.save(pruned(self.form, self._plan.measured, how), raw)
+            ir.save(self._plan.pruned(how), raw)
             optimize(raw, fast, target=self.target)
             taken = 1 / self._latency(self.optimized, fast).ratio
             if taken <= part * _NEARLY:
@@ -200,7 +200,7 @@ class Search:
     def _trial(self, how: float | Ratios, name: str, stage: Stage | None = None) -> Trial:
         """The optimized model where nothing goes; the same trial again where as much goes as once before."""
         stage = stage or Stage(self.form, self._plan)
-        graph = pruned(stage.form, stage.plan.measured, how)
+        graph = stage.plan.pruned(how)
         extents = _extents(graph)
         if extents == _extents(ir.load(self.form)):
             return Trial(self.optimized, self._floats[1])

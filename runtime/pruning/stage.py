@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planish.passes.prune.slicing import SUFFIX
@@ -22,11 +22,11 @@ class Stage:
 
 def joined(before: Sequence[GroupLoss], after: Sequence[GroupLoss]) -> tuple[GroupLoss, ...]:
     """What two steps took of each group, counted from what it was before the first."""
-    found = {loss.name: loss for loss in before}
+    found = {(loss.name, loss.is_heads): loss for loss in before}
     for loss in after:
-        name = first_name(loss.name)
-        known = found.get(name, GroupLoss(name, loss.units, 0))
-        found[name] = GroupLoss(name, known.units, known.gone + loss.gone)
+        key = first_name(loss.name), loss.is_heads
+        known = found.get(key, replace(loss, name=key[0], gone=0))
+        found[key] = replace(known, gone=known.gone + loss.gone)
     return tuple(found.values())
 
 

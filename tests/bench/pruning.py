@@ -27,7 +27,7 @@ from planish.runtime.fidelity import record
 from planish.runtime.model_run import Face
 from planish.runtime.progress import silent
 from planish.runtime.providers import Target
-from planish.runtime.pruning.forms import in_form, macs, pruned, ratio_for
+from planish.runtime.pruning.forms import in_form, macs, ratio_for
 from planish.runtime.pruning.group_plan import GroupPlan
 from planish.runtime.reconstruct import reconstruct
 from planish.runtime.report import interval_text, table
@@ -57,7 +57,7 @@ def rows(task: Task[object, object], importance: Importance, folder: Path, optio
         whole = macs(form, shapes)
         if how is None or whole is None:
             continue
-        ir.save(pruned(form, plan.measured, how), raw)
+        ir.save(plan.pruned(how), raw)
         chosen = time.perf_counter()
         reconstruct(form, raw, task, output=fitted, target=TARGET, limit=options.limit)
         seconds = chosen - begin, time.perf_counter() - chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from planish.runtime.prune import prune
 from planish.runtime.prune_report import prune_dict, prune_text
 from planish.runtime.session import Session
 from tests.equivalence import PLAIN
+from tests.passes.prune.attentions import transformer
 from tests.passes.prune.topologies import Net
 
 Singles = NDArray[np.float32]
@@ -253,6 +255,30 @@ def test_measured_times_bring_a_model_to_a_part_of_its_time(tmp_path: Path) -> N
     assert result.candidates[-1].parameters < 0.8 * result.candidates[1].parameters
     (file,) = cache.iterdir()
     assert "MatMul" in file.read_text() or "Gemm" in file.read_text()
+
+
+@pytest.mark.slow
+def test_heads_go_with_channels(tmp_path: Path) -> None:
+    """Two of a layer's heads add next to nothing: they go, and the report tells heads from channels."""
+    ir.save(transformer(free=2), tmp_path / "net.onnx")
+    rng = np.random.default_rng(0)
+    given = [{"x": rng.standard_normal((2, 7, 12)).astype(np.float32)} for _ in range(9)]
+    pruning = PruneChannels(importance="obs")
+    for macs, keep in ((0.85, ""), (0.7, ""), (0.85, "*Softmax*")):
+        result = prune(
+            tmp_path / "net.onnx", tmp_path / "out.onnx", given, macs=macs, max_drop=1, seconds=0.05,
+            pruning=replace(pruning, keep=keep),
+        )  # fmt: skip
+        tried, whole = result.candidates[-1], result.candidates[0]
+        heads = [loss for loss in tried.groups if loss.is_heads]
+        assert tried.macs is not None
+        assert whole.macs is not None
+        assert tried.macs <= macs * whole.macs
+        assert (max([loss.gone for loss in heads], default=0) >= 2) == (not keep)
+        assert all(layer.verdict != "left" for layer in tried.layers)
+        assert tried.value > 0.9
+        if result.pruned:
+            assert ("4 heads" in prune_text(result)) == (not keep)
 
 
 @pytest.mark.slow

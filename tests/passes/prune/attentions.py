@@ -158,6 +158,22 @@ def microsoft_grouped() -> Graph:
     return n.end(n.linear(y, (64, 12)))
 
 
+def transformer(*, free: int = 0) -> Graph:
+    """Two layers of four heads of 8 elements, and inner neurons; of the second so many heads add next to nothing."""
+    n = Net(WORDS)
+    x = n.x
+    for layer in range(2):
+        w = n.random.standard_normal((12, 4, 8)).astype(np.float32) / np.float32(np.sqrt(12))
+        w[:, : free * layer] *= 1e-4
+        q, k, v = (
+            n.op("MatMul", x, each) for each in (n.weight(12, 32), n.weight(12, 32), n.b.constant(w.reshape(12, 32)))
+        )
+        y = mixed(n, split(n, q, 4, 8), split(n, k, 4, 8, (0, 2, 3, 1)), split(n, v, 4, 8))
+        x = n.op("Add", x, n.linear(y, (32, 12)))
+        x = n.op("Add", x, n.linear(n.op("Gelu", n.linear(x, (12, 48))), (48, 12)))
+    return n.end(x)
+
+
 ATTENTIONS: dict[str, tuple[Callable[[], Graph], list[int]]] = {
     "cross": (cross, [4, 4]),
     "masked": (masked, [4]),

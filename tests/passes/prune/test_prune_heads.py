@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -221,6 +223,29 @@ def test_what_was_measured_of_heads() -> None:
     assert int(np.flatnonzero(gone[0])[0]) in {0, 2, 3}
     stage = PruneHeads(ratio=0.25, importance="obs", scores=scores)
     assert len(passes.run(graph, (stage,))[0].rewrites) == 1
+
+
+def test_a_number_of_heads_for_each_layer(tmp_path: Path) -> None:
+    graph = ir.load(ir.emit(stacked((1.0, 1.0, 1.0))))
+    names = [group.name for group in analysed(ir.emit(graph), heads=True)[1].groups]
+    (tmp_path / "heads.json").write_text(json.dumps({names[0]: 3, names[2]: 0.25}))
+    text = f"prune-heads{{ratios={tmp_path / 'heads.json'}}}"
+    assert passes.format_pipeline(passes.parse(text)) == text
+    after, record = done(graph, text)
+    assert targets(after)[::4] == [[0, 0, 1, 8], [0, 0, 4, 8], [0, 0, 3, 8]]
+    assert len(record.rewrites) == 2
+
+
+@pytest.mark.parametrize(("round_to", "left"), [(1, 2), (8, 2), (16, 2), (32, 4), (5, 4)])
+def test_columns_are_rounded_and_not_heads(round_to: int, left: int) -> None:
+    """Of four heads of 8 elements half go, where what is left of the projections is a multiple."""
+    graph, _ = done(stacked((1.0,)), f"prune-heads{{ratio=0.5,round-to={round_to}}}")
+    assert targets(graph)[0] == [0, 0, left, 8]
+
+
+def test_a_number_for_each_head_does_not_count_as_columns() -> None:
+    graph, _ = done(ATTENTIONS["masked"][0](), "prune-heads{ratio=0.5,round-to=8}")
+    assert targets(graph)[0] == [0, 0, 2, 8]
 
 
 def test_options() -> None:

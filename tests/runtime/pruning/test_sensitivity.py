@@ -12,9 +12,12 @@ from planish import ir
 from planish.ir import DType
 from planish.passes.prune.importance.unit_scores import UnitScores
 from planish.passes.prune.prune_channels import PruneChannels
+from planish.passes.quantize.gram import Gram
+from planish.runtime.fidelity import record
 from planish.runtime.progress import silent
 from planish.runtime.providers import Target
 from planish.runtime.pruning.group_plan import GroupPlan
+from planish.runtime.pruning.seen_units import see
 from planish.runtime.pruning.sensitivity import Sensitivity
 from planish.runtime.samples import Parts, parts_of
 
@@ -66,5 +69,30 @@ def test_the_noise_is_that_of_least_squares(op: str, count: int, tmp_path: Path)
     wanted = np.mean(
         [np.square(a).sum() / np.square(b).sum() for a, b in zip(np.split(left, 8), np.split(y, 8), strict=True)]
     )
-    one = Sensitivity(found.form, found.measured, found.seen.grams, found.references, TARGET, tmp_path)
+    grams = see(found.form, found.groups, found.samples, TARGET, silent, grams=True).grams
+    references = record(found.form, found.samples, TARGET, len(samples))
+    one = Sensitivity(found.form, found.measured, grams, grams, references, TARGET, tmp_path)
     assert one.noise("hidden", found.by_key["hidden"], gone) == pytest.approx(wanted, rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [4, 200])
+def test_what_few_samples_tell_is_not_trusted(rows: int, tmp_path: Path) -> None:
+    """Of 4 rows a fit with the least ridge leaves much more than with a larger one; of 200 no more."""
+    rng = np.random.default_rng(2)
+    samples = [{"x": rng.standard_normal((rows, 5)).astype(np.float32)}]
+    found = plan(tmp_path, samples, "Gemm")
+    others = [{"x": rng.standard_normal((200, 5)).astype(np.float32)}]
+    references = record(found.form, parts_of(others, None), TARGET, 1)
+    seen, judging = (
+        see(found.form, found.groups, part, TARGET, silent, grams=True).grams
+        for part in (found.samples, parts_of(others, None))
+    )
+    gone, nothing = np.arange(UNITS) < 5, dict[str, Gram]()
+    noises = {
+        name: Sensitivity(found.form, found.measured, grams, judges, references, TARGET, tmp_path).noise(
+            "hidden", found.by_key["hidden"], gone
+        )
+        for name, grams, judges in (("none", nothing, nothing), ("bold", seen, nothing), ("chosen", seen, judging))
+    }
+    assert noises["chosen"] < 0.2 * noises["none"]
+    assert (noises["bold"] > 2 * noises["chosen"]) == (rows == 4)

@@ -16,3 +16,8 @@ def test_losses_are_counted_from_the_first_model() -> None:
     after = (GroupLoss("a_pruned", 12, 2), GroupLoss("c", 10, 5))
     assert joined(before, after) == (GroupLoss("a", 16, 6), GroupLoss("b", 8, 1), GroupLoss("c", 10, 5))
     assert joined((), ()) == ()
+
+
+def test_heads_and_their_elements_are_counted_apart() -> None:
+    before, after = (GroupLoss("a", 12, 4, True),), (GroupLoss("a_pruned", 8, 1, True), GroupLoss("a_pruned", 32, 8))
+    assert joined(before, after) == (GroupLoss("a", 12, 5, True), GroupLoss("a", 32, 8))
