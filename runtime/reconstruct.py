@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from planish import ir
 from planish.ir import Graph
 from planish.ir.ops.channels.atoms import Ids
-from planish.passes.prune.slicing import SUFFIX
 from planish.runtime.files import Model, at_path
-from planish.runtime.model_run import Face
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
 from planish.runtime.pruning.distributions import Affine, fitted
 from planish.runtime.pruning.fitting import RIDGES, Change
-from planish.runtime.pruning.kept_outputs import kept_outputs
-from planish.runtime.pruning.kept_tensors import KeptTensors
-from planish.runtime.pruning.product import Product, products
-from planish.runtime.pruning.recorded import record
-from planish.runtime.pruning.side_by_side import Layer, Seen, SideBySide, Stepped
-from planish.runtime.pruning.steps import Steps
-from planish.runtime.samples import Feeds, parts_of
-from planish.runtime.session import Session
+from planish.runtime.pruning.product import Product
+from planish.runtime.pruning.side_by_side import Seen
+from planish.runtime.pruning.turns import Pair, Samples, Turns
 from planish.runtime.task import Task
 
-Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
-"""What calibrate takes: a task, a folder of .npz files, or feeds."""
 _SAME = 1e-9
 """Of the power of a result: less is rounding."""
 
@@ -108,105 +99,42 @@ def reconstruct(
         paths = folder / "original.onnx", folder / "pruned.onnx"
         for model, path in zip((original, pruned), paths, strict=True):
             ir.save(ir.load(at_path(stack, model, "graph.onnx")), path)
-        found = _Turns(*paths, given, where, limit).run(progress)
-        if output is not None:
-            ir.save(found.graph, output)
-        return replace(found, graph=ir.load(ir.emit(found.graph)))  # which holds on to no file of the folder
-
-
-class _Pair(NamedTuple):
-    product: Product
-    layer: Layer
-
-
-@dataclass(frozen=True)
-class _Turns:
-    original: Path
-    pruned: Path
-    samples: Samples
-    target: Target
-    limit: int | None
-
-    def run(self, progress: Progress) -> ReconstructResult:
-        graph = ir.load(self.pruned)
-        pairs, left = self._pairs(graph)
-        levels = sorted({pair.product.level for pair in pairs})
-        steps = {pair.layer.wanted: levels.index(pair.product.level) + 1 for pair in pairs}
-        sides = self._sides(pairs, steps)
         reports: list[LayerReport] = []
-        for step in range(1, len(levels) + 1):
-            progress("reconstructing", (step - 1) / len(levels))
-            chosen = [pair for pair in pairs if steps[pair.layer.wanted] == step]
-            seen = sides.look(step, [pair.layer for pair in chosen])
-            news = [self._fitted(*each) for each in zip(chosen, seen, strict=True)]
-            reports += [report for report, _ in news]
-            changes = {pair.layer.wanted: change for pair, (_, change) in zip(chosen, news, strict=True) if change}
-            _apply(changes, [pair.product for pair in chosen])
 
-            def change(part: Graph, changes: Mapping[str, Change] = changes) -> None:
-                _apply(changes, products(part)[0])
+        def fit(_: Graph, pair: Pair, seen: Seen) -> None:
+            report, change = _fitted(pair, seen)
+            reports.append(report)
+            if change is not None:
+                pair.product.apply(change)
 
-            sides.go_on(step, change)
-        return ReconstructResult(graph, (*reports, *left), {pair.layer.wanted: pair.layer.kept for pair in pairs})
+        taken = Turns(*paths, given, where, limit).run("reconstructing", fit, progress)
+        if output is not None:
+            ir.save(taken.graph, output)
+        reports += [LayerReport(name, reason=reason) for name, reason in taken.left.items()]
+        kept = {pair.layer.wanted: pair.layer.kept for pair in taken.pairs}
+        graph = ir.load(ir.emit(taken.graph))  # which holds on to no file of the folder
+        return ReconstructResult(graph, tuple(reports), kept)
 
-    def _pairs(self, graph: Graph) -> tuple[list[_Pair], list[LayerReport]]:
-        """Products and what they correspond to."""
-        source = ir.load(self.original)
-        results = {value.name for node in source.nodes for value in node.results}
-        nodes = {node.results[0].name: node for node in source.nodes if node.results}
-        found, reasons = products(graph)
-        pairs: list[_Pair] = []
-        for product in found:
-            name, wanted = _name(product.node.result.name, nodes), _name(product.wanted.name, results)
-            known = name in nodes and wanted in results
-            outputs = kept_outputs(nodes[name], product.node) if known else None
-            if outputs is None:
-                reasons = {**reasons, product.node.result.name: "its counterpart in the original is not to be found"}
-                continue
-            layer = Layer(
-                product.x.name, product.wanted.name, wanted, outputs, product.rows, product.groups, product.channel,
-                product.feeds_softmax,
-            )  # fmt: skip
-            pairs.append(_Pair(product, layer))
-        return pairs, [LayerReport(name, reason=reason) for name, reason in reasons.items()]
 
-    def _sides(self, pairs: Sequence[_Pair], steps: Mapping[str, int]) -> SideBySide:
-        looks = {
-            self.original: [(pair.layer.original, steps[pair.layer.wanted]) for pair in pairs],
-            self.pruned: list(steps.items()),
-        }
-        original, pruned = (
-            Stepped(path, Steps.of(ir.load(path), wanted), KeptTensors(path.with_suffix(".kept")), self.target)
-            for path, wanted in looks.items()
-        )
-
-        def put(run: int, feeds: Feeds) -> None:
-            original.take(run, feeds)
-            pruned.take(run, feeds)
-
-        face = Face.of(self.original, self.target)
-        session = Session(self.original, self.target) if isinstance(self.samples, Task) else None
-        return SideBySide(original, pruned, record(parts_of(self.samples, self.limit), face, session, put))
-
-    def _fitted(self, pair: _Pair, seen: Seen) -> tuple[LayerReport, Change | None]:
-        """The best change on the samples that were held out."""
-        name = pair.product.node.result.name
-        if not seen.fitted.count or not seen.held_out.count:
-            return LayerReport(name, reason="it takes two samples with finite numbers: one to fit, one to judge"), None
-        before = seen.held_out.error()
-        if max(before, seen.fitted.error()) <= _SAME:
-            return LayerReport(name, before, before, "same"), None
-        changes = [seen.fitted.fit(ridge, with_bias=pair.product.bias is not None) for ridge in RIDGES]
-        held = [made for change in changes if change is not None and (made := pair.product.rounded(change)) is not None]
-        errors = [seen.held_out.error(change) for change in held]
-        after = min(errors, default=before)
-        if not after < before:
-            return LayerReport(name, before, after, "rejected"), None
-        change = held[errors.index(after)]
-        if pair.layer.feeds_softmax:
-            change = _likelier(pair.product, seen, change)
-            after = seen.held_out.error(change)
-        return LayerReport(name, before, after, "kept"), change
+def _fitted(pair: Pair, seen: Seen) -> tuple[LayerReport, Change | None]:
+    """The best change on the samples that were held out."""
+    name = pair.product.node.result.name
+    if not seen.fitted.count or not seen.held_out.count:
+        return LayerReport(name, reason="it takes two samples with finite numbers: one to fit, one to judge"), None
+    before = seen.held_out.error()
+    if max(before, seen.fitted.error()) <= _SAME:
+        return LayerReport(name, before, before, "same"), None
+    changes = [seen.fitted.fit(ridge, with_bias=pair.product.bias is not None) for ridge in RIDGES]
+    held = [made for change in changes if change is not None and (made := pair.product.rounded(change)) is not None]
+    errors = [seen.held_out.error(change) for change in held]
+    after = min(errors, default=before)
+    if not after < before:
+        return LayerReport(name, before, after, "rejected"), None
+    change = held[errors.index(after)]
+    if pair.layer.feeds_softmax:
+        change = _likelier(pair.product, seen, change)
+        after = seen.held_out.error(change)
+    return LayerReport(name, before, after, "kept"), change
 
 
 def _likelier(product: Product, seen: Seen, change: Change) -> Change:
@@ -218,17 +146,3 @@ def _likelier(product: Product, seen: Seen, change: Change) -> Change:
     new = fitted(seen.likely, seen.judging, start)
     made = product.rounded(Change((new.weight - old.weight)[None], (new.bias - old.bias)[None]))
     return change if made is None or seen.held_out.error(made) >= seen.held_out.error() else made
-
-
-def _apply(changes: Mapping[str, Change], found: Iterable[Product]) -> None:
-    """By the names of what the products are to give."""
-    for product in found:
-        if product.wanted.name in changes:
-            product.apply(changes[product.wanted.name])
-
-
-def _name(name: str, known: Container[str]) -> str:
-    """The name in the original of a value that shrank once or more."""
-    while name not in known and name.endswith(SUFFIX):
-        name = name.removesuffix(SUFFIX)
-    return name

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
+import numpy as np
+
 from planish import ir, passes
-from planish.ir import Graph, Node
-from planish.passes.kernels import kernels_for
+from planish.ir import Graph
+from planish.passes.kernels import Kernels, kernels_for
 from planish.passes.quantize.calibration import Calibration
-from planish.passes.quantize.gram import gram_key
+from planish.passes.quantize.gram import Gram, gram_key
 from planish.passes.quantize.quantize_weights import QuantizeWeights
-from planish.passes.quantize.selection import is_named
-from planish.runtime.calibrate import calibrate
+from planish.passes.quantize.rounding.shrinkage import shrunk
 from planish.runtime.compile import ModelPath
 from planish.runtime.progress import Progress, silent
 from planish.runtime.providers import Target
-from planish.runtime.samples import Feeds
+from planish.runtime.pruning.fitting import RIDGES, Change, Moments
+from planish.runtime.pruning.product import Product
+from planish.runtime.pruning.side_by_side import Seen
+from planish.runtime.pruning.turns import Pair, Samples, Turns
 from planish.runtime.task import Task
-
-Samples = Task[object, object] | str | os.PathLike[str] | Iterable[Feeds]
-"""What calibrate takes: a task, a folder of .npz files, or feeds."""
 
 
 def round_in_turn(
@@ -33,58 +33,72 @@ def round_in_turn(
     samples: Samples,
     stage: QuantizeWeights,
     *,
-    together: int = 3,
     target: Target | None = None,
     limit: int | None = None,
     progress: Progress = silent,
 ) -> Graph:
-    """The model with its weights stored as `stage` says, rounded by Gram matrices of the partly quantized model.
+    """The model with its weights stored as `stage` says, rounded layer by layer beside the float model.
 
-    So each layer makes up for what those before it did, as Frantar et al. 2023 (GPTQ, arXiv 2210.17323) round a
-    transformer block by block; and biases keep the means of the float model's outputs, as Nagel et al. 2019 (arXiv
-    1906.04721, section 4.2) correct them.
-
-    together: so many products, in the order of the graph, are rounded by one calibration.
+    Each product is first fitted, as `reconstruct` fits it, so that it gives what the float model gives there although
+    what it takes is of rounded layers by now, and makes up for what a skip lost; then its weights are rounded by the
+    Gram matrix of what it takes. Frantar et al. 2023 (GPTQ, arXiv 2210.17323) round layer by layer; that the weights to
+    round are those which reproduce the float model's outputs from the rounded model's inputs is in Li et al. 2025
+    (GPTAQ, arXiv 2504.02692). Products with a scale for each channel gain most; it takes some hundred samples.
 
     Raises:
         CalibrationError, GraphError, PassError, SessionError, TaskError: as `calibrate` and `passes.run`.
     """
-    where = target or Target(threads=1)
-    feeds = samples if isinstance(samples, Task | str | os.PathLike) else tuple(samples)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-")))
-        path = folder / "whole.onnx"
-        ir.save(ir.load(model), path)
-        todo = [node for node in ir.load(path).nodes if gram_key(node) is not None and is_named(node, stage.only)]
-        weights = list(dict.fromkeys(_weight(node) for node in todo if not is_named(node, stage.exclude)))
-        exact = calibrate(path, feeds, tensors=(), grams=("*",), target=where, limit=limit)
-        for start in range(0, len(weights), together):
-            progress("rounding in turn", start / len(weights))
-            chosen = weights[start : start + together]
-            graph = ir.load(path)
-            nodes = [node for node in graph.nodes if gram_key(node) is not None and _weight(node) in chosen]
-            seen = exact
-            if start:
-                names = tuple(escape(node.result.name) for node in nodes)
-                seen = calibrate(path, feeds, tensors=(), grams=names, target=where, limit=limit)
-            only = "|".join(map(escape, chosen))
-            turn = replace(stage, only=only, embeddings=False, rounding="gram", ranges=_aiming(seen, exact, nodes))
-            passes.run(graph, (turn,), kernels=kernels_for(where.provider, where.domains))
-            before, path = path, folder / f"partly-{start}.onnx"
-            ir.save(graph, path)
-            before.unlink()
-        result = ir.load(path)
-        passes.run(result, (replace(stage, only=f"{stage.only}", rounding="nearest", ranges=None),))
-        return ir.load(ir.emit(result))
+    where = replace(target or Target(), threads=(target or Target()).threads or 1)
+    given = samples if isinstance(samples, Task | str | os.PathLike) else tuple(samples)
+    kernels = kernels_for(where.provider, where.domains)
+
+    def wants(product: Product) -> bool:
+        return stage.wants(product.node)
+
+    with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+        paths = Path(folder) / "original.onnx", Path(folder) / "rounded.onnx"
+        for path in paths:
+            ir.save(ir.load(model), path)
+        work = _Rounding(stage, kernels)
+        taken = Turns(*paths, given, where, limit).run("rounding in turn", work, progress, wants)
+        others = replace(stage, rounding="nearest", ranges=None)  # tables, and what had no turn
+        passes.run(taken.graph, (others,), kernels=kernels)
+        return ir.load(ir.emit(taken.graph))
 
 
-def _weight(node: Node) -> str:
-    operand = node.operand(1)
-    return "" if operand is None else operand.name
+@dataclass(frozen=True)
+class _Rounding:
+    stage: QuantizeWeights
+    kernels: Kernels
+
+    def __call__(self, graph: Graph, pair: Pair, seen: Seen) -> None:
+        name = pair.product.node.result.name
+        change = _fitted(pair.product, seen)
+        if change is not None:
+            pair.product.apply(change)
+        gram = seen.fitted.merged(seen.held_out).gram
+        node = next(node for node in graph.nodes if node.results and node.results[0].name == name)
+        key = gram_key(node)
+        if gram is None or key is None:
+            return
+        trusted = np.stack([shrunk(*each, gram.count) for each in zip(gram.matrix, gram.mean, strict=True)])
+        ranges = Calibration({}, {key: Gram(trusted, gram.mean, gram.count)})
+        turn = replace(self.stage, only=escape(name), exclude="", embeddings=False, rounding="gram", ranges=ranges)
+        passes.run(graph, (turn,), kernels=self.kernels)
 
 
-def _aiming(seen: Calibration, exact: Calibration, nodes: Iterable[Node]) -> Calibration:
-    """The Gram matrices of what the nodes read, with the means that the float model has there."""
-    keys = {key for node in nodes if (key := gram_key(node)) is not None and key in seen.grams}
-    grams = {key: replace(seen.grams[key], wanted=exact.grams[key].mean) for key in keys if key in exact.grams}
-    return replace(seen, grams=grams, path="")
+def _fitted(product: Product, seen: Seen) -> Change | None:
+    """What does best on the samples that are held out, fitted to all of them; None where nothing does better."""
+    has_bias = product.bias is not None
+    both = seen.fitted.merged(seen.held_out)
+
+    def fits(ridge: float) -> Callable[[Moments], Change | None]:
+        return lambda moments: moments.fit(ridge, with_bias=has_bias)
+
+    ways = [fits(ridge) for ridge in RIDGES] + ([Moments.shift] if has_bias else [])
+    errors = [seen.held_out.error(way(seen.fitted)) for way in ways]
+    least = min(errors)
+    if not least < seen.held_out.error():
+        return None
+    change = ways[errors.index(least)](both)
+    return None if change is None else product.rounded(change)

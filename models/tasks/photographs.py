@@ -1,6 +1,6 @@
-"""Views of fourteen photographs: parts of them, mirrored, brighter or darker, stronger or weaker in contrast.
+"""Views of 32 photographs: parts of them, mirrored, brighter or darker, stronger or weaker in contrast.
 
-photographs/LICENCES.md names their sources and licences: two are CC BY 2.0, the others CC0 or public domain. Each was
+photographs/LICENCES.md names their sources and licences: eight are CC BY, the others CC0 or public domain. Each was
 scaled to 272 pixels on the shorter side.
 """
 
@@ -17,8 +17,10 @@ except ImportError as error:
     raise ImportError(f"photographs are read with Pillow ({error}): pip install 'planish[tasks]'") from error
 
 NAMES = (
-    *("admiral", "astronaut", "brick", "chelsea", "china", "clock", "coffee", "flower", "galaxies", "grass"),
-    *("gravel", "photographer", "retina", "rocket"),
+    *("admiral", "astronaut", "brick", "bucket", "capitol", "chelsea", "china", "clipper"),
+    *("clock", "coffee", "crocodile", "flower", "galaxies", "grass", "gravel", "igloo"),
+    *("kitten", "moose", "nebula", "observatory", "palace", "pan", "panda", "photographer"),
+    *("raccoon", "retina", "rocket", "screwdriver", "stairs", "tower", "wall", "windmill"),
 )
 LEAST = 0.5
 """Of the shorter side: the side of a view at least."""

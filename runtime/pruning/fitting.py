@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planish.passes.quantize.gram import Gram
+
 Doubles = NDArray[np.float64]
 _MOST = np.finfo(np.float64).max
 RIDGES = (1e-9, 1e-6, 1e-4, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -54,6 +56,27 @@ class Moments:
         self._sums = self._sums or new
         wants, squares = self._sums[5], self._sums[6]
         self.power = float(np.maximum(squares - np.square(wants) / max(self.count, 1), 0).sum())
+
+    def merged(self, other: Moments) -> Moments:
+        """Of the rows of both."""
+        both = Moments()
+        both.count, both.power = self.count + other.count, self.power + other.power
+        sums = [moments._sums for moments in (self, other) if moments._sums]
+        both._sums = tuple([np.sum(parts, axis=0) for parts in zip(*sums, strict=True)])
+        return both
+
+    @property
+    def gram(self) -> Gram | None:
+        """Of the rows X; None where there are none."""
+        if not self.count:
+            return None
+        return Gram(self._sums[0], self._sums[1] / self.count, self.count)
+
+    def shift(self) -> Change | None:
+        """The change of the biases alone that leaves least."""
+        if not self.count:
+            return None
+        return Change(np.zeros_like(self._sums[2]), self._sums[3] / self.count)
 
     @np.errstate(over="ignore", invalid="ignore")
     def error(self, change: Change | None = None) -> float:

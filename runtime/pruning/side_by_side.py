@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,6 @@ from planish.runtime.pruning.kept_tensors import KeptTensors
 from planish.runtime.pruning.steps import Steps, reduce_to
 from planish.runtime.samples import Feeds
 from planish.runtime.session import Session
-
-Change = Callable[[Graph], None]
 
 _ROWS_A_WEIGHT = 128
 _FEW_ROWS, _MANY_ROWS = 1 << 13, 1 << 16
@@ -88,21 +86,24 @@ class Stepped:
             if name in feeds:
                 self._kept.put(run, name, feeds[name])
 
-    def opened(self, step: int, wanted: Sequence[str], change: Change | None = None) -> Opened:
-        """What makes those tensors of what was kept before the step. change: made to the graph first."""
+    def opened(self, step: int, wanted: Sequence[str], now: Graph | None = None) -> Opened:
+        """What makes those tensors of what was kept before the step. now: what the model has become."""
         known = self._steps.kept(step - 1)
         names = list(dict.fromkeys(wanted))
         made = [name for name in names if name not in known]
         session = None
         if made:
-            graph = ir.load(self._path)
-            if change is not None:
-                change(graph)
+            graph = ir.load(self._path if now is None else self._copied(now))
             reduce_to(graph, known, made)
             path = self._path.with_name(f"step-{self._path.name}")
             ir.save(graph, path)
             session = Session(path, self._target)
         return Opened(self._kept, session, [name for name in names if name in known])
+
+    def _copied(self, graph: Graph) -> Path:
+        path = self._path.with_name(f"now-{self._path.name}")
+        ir.save(graph, path)
+        return path
 
     def new(self, step: int) -> list[str]:
         """What the step makes for later ones."""
@@ -165,10 +166,10 @@ class SideBySide:
         self._original.leave(step)
         return found
 
-    def go_on(self, step: int, change: Change) -> None:
-        """Run that step of the pruned model, whose layers were fitted. change: makes them what they are now."""
+    def go_on(self, step: int, now: Graph) -> None:
+        """Run that step of the pruned model, whose layers were fitted. now: the model with what became of them."""
         new = self._pruned.new(step)
-        opened = self._pruned.opened(step, new, change)
+        opened = self._pruned.opened(step, new, now)
         for run in range(len(self._held_out)):
             self._pruned.keep(run, opened.run(run), new)
         self._pruned.leave(step)

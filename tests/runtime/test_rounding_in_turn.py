@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from planish import ir, passes
 from planish.ir import DType, Graph
+from planish.passes.errors import CalibrationError
 from planish.passes.quantize.quantize_weights import QuantizeWeights
 from planish.runtime.calibrate import calibrate
 from planish.runtime.rounding_in_turn import round_in_turn
@@ -32,7 +34,7 @@ def net(folder: Path, depth: int = 5) -> Path:
         operands = (x, b.initializer(f"w{place}", weight), bias)
         x = b.node("Conv", operands, {"pads": (1, 1, 1, 1), "group": group}, result=f"c{place}")
         x = b.node("Relu", (x,), result=f"r{place}")
-    b.output("y", b.node("GlobalAveragePool", (x,), result="y"))
+    b.output("y", x)
     ir.save(b.graph(), folder / "net.onnx")
     return folder / "net.onnx"
 
@@ -54,19 +56,15 @@ def at_once(path: Path, stage: QuantizeWeights) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("together", [1, 2, 9])
-def test_it_is_nearer_than_all_at_once(tmp_path: Path, together: int) -> None:
+def test_it_is_nearer_than_all_at_once(tmp_path: Path) -> None:
     path = net(tmp_path)
-    given = samples(12, 1)
+    given = samples(24, 1)
     nearest = noise(path, at_once(path, STAGE))
     seen = calibrate(path, given, tensors=(), grams=("*",))
     gram = noise(path, at_once(path, QuantizeWeights(bits=4, block=0, least=16, rounding="gram", ranges=seen)))
-    found = noise(path, round_in_turn(path, given, STAGE, together=together))
-    assert gram < 0.5 * nearest
-    if together < 9:
-        assert found < gram
-    else:
-        assert found == pytest.approx(gram)
+    found = noise(path, round_in_turn(path, given, STAGE))
+    assert gram < 0.7 * nearest
+    assert found < gram
 
 
 def test_biases_keep_the_means_of_outputs(tmp_path: Path) -> None:
@@ -92,3 +90,60 @@ def test_patterns_hold_and_the_model_that_came_is_untouched(tmp_path: Path) -> N
     assert {DType.UINT4} <= set(kinds.values())
     again = noise(path, round_in_turn(path, samples(4, 1), QuantizeWeights(only="nothing")))
     assert again == 0
+
+
+def residual(folder: Path, shared: bool = False) -> Path:
+    """y = x a + x a b: what rounding `a` costs is in both terms, and `b` can make up for all of it."""
+    rng = np.random.default_rng(3)
+    b = ir.Builder("net", opset=21)
+    x = b.input("x", DType.FLOAT, ("n", 6))
+    a = b.initializer("a", rng.standard_normal((6, 6)).astype(np.float32))
+    first = b.node("MatMul", (x, a), result="p")
+    other = a if shared else b.initializer("b", rng.standard_normal((6, 6)).astype(np.float32))
+    second = b.node("MatMul", (first, other), result="q")
+    b.output("y", b.node("Add", (first, second), result="y"))
+    ir.save(b.graph(), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def rows(count: int, seed: int) -> list[dict[str, Singles]]:
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.standard_normal((32, 6)).astype(np.float32)} for _ in range(count)]
+
+
+def outputs(model: Path | bytes, given: list[dict[str, Singles]]) -> NDArray[np.float64]:
+    session = Session(model, PLAIN)
+    return np.concatenate([np.asarray(session.run(feeds)[0], np.float64) for feeds in given])
+
+
+def test_what_a_skip_lost_is_made_up_for(tmp_path: Path) -> None:
+    path, given = residual(tmp_path), rows(24, 1)
+    seen = calibrate(path, given, tensors=(), grams=("*",))
+    graphs = at_once(path, replace(STAGE, rounding="gram", ranges=seen)), round_in_turn(path, given, STAGE)
+    wanted = outputs(path, rows(4, 9))
+    alone, found = (
+        float(np.square(outputs(ir.emit(graph).SerializeToString(), rows(4, 9)) - wanted).sum()) for graph in graphs
+    )
+    assert found < 0.8 * alone
+
+
+def test_shared_weights_and_those_too_few_have_no_turn(tmp_path: Path) -> None:
+    path = residual(tmp_path, shared=True)
+    graph = round_in_turn(path, rows(6, 1), QuantizeWeights(bits=4, block=0, least=16))
+    assert DType.UINT4 in {value.dtype for node in graph.walk() for value in node.operands if value is not None}
+    few = round_in_turn(residual(tmp_path), rows(6, 1), QuantizeWeights(bits=4, block=0, least=37))
+    assert not any(value.dtype is DType.UINT4 for node in few.walk() for value in node.operands if value is not None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_samples_and_numbers_that_are_not_finite(tmp_path: Path, count: int) -> None:
+    given = rows(count, 1)
+    given[0]["x"][:3] = np.nan
+    stage = QuantizeWeights(bits=4, block=0, least=16)
+    found = ir.emit(round_in_turn(residual(tmp_path), given, stage)).SerializeToString()
+    assert np.isfinite(outputs(found, rows(2, 9))).all()
+
+
+def test_no_samples_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="sample"):
+        round_in_turn(residual(tmp_path), [], STAGE)

@@ -48,7 +48,7 @@ def test_views_of_a_photograph_differ_and_are_squares() -> None:
 
 def test_no_photograph_is_in_both_splits() -> None:
     calibration, test = NaturalImages().samples("calibration"), NaturalImages().samples("test")
-    assert (len(calibration), len(test)) == (96, 240)
+    assert (len(calibration), len(test)) == (528, 240)
     assert {sample.group for sample in calibration} | {sample.group for sample in test} == set(NAMES)
     image = test[0].feeds["image"]
     assert isinstance(image, np.ndarray)
