@@ -1,6 +1,6 @@
 """Texts to fit all-MiniLM-L6-v2 to: a folder of .npz files, for `planish prune zoo:all-MiniLM-L6-v2 --inputs FOLDER`.
 
-    python tests/bench/text_samples.py FOLDER [--samples 512] [--tokens 256]
+    python tests/bench/text_samples.py FOLDER [--samples 512] [--tokens 64]
 
 The texts of the calibration split of the task sentence-retrieval, and between them prose of the docstrings of Python's
 library, of NumPy and of NetworkX: paragraphs that follow each other, as many as fit into so many tokens. A module that
@@ -23,7 +23,7 @@ import numpy as np
 
 from planish.models.tasks.sentence_retrieval import SentenceRetrieval
 from planish.models.zoo import fetch_asset
-from planish.models.zoo.text import LONGEST, Sentences
+from planish.models.zoo.text import Sentences
 from planish.runtime.task import Split
 
 _MODEL = "all-MiniLM-L6-v2"
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=LONGEST, help="of a text at most")
+    parser.add_argument("--tokens", type=int, default=64, help="of a text at most")
     options = parser.parse_args()
     split = Sentences(fetch_asset(_MODEL, "tokenizer.json"))
     given = [text for _, text in held("calibration")]
