@@ -161,6 +161,21 @@ def quiet() -> Generator[None]:
         yield
 
 
+@contextlib.contextmanager
+def without_triton() -> Generator[None]:
+    """Where TensorFlow is loaded, PyTorch does not find triton: each brings an LLVM of its own, and triton 3.7 ends the
+    process of TensorFlow 2.21. Exporting has no use for it."""
+    modules = cast("dict[str, object]", sys.modules)
+    hides = "tensorflow" in modules and "triton" not in modules
+    if hides:
+        modules["triton"] = None
+    try:
+        yield
+    finally:
+        if hides:
+            del modules["triton"]
+
+
 _LONGEST = 300
 
 

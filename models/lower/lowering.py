@@ -14,7 +14,7 @@ from planish.ir import Graph, GraphError
 from planish.ir.emit_file import ExternalData, check_target
 from planish.models.lower.check import Agreement, agreement, other_sizes
 from planish.models.lower.errors import ExportError, LowerError
-from planish.models.lower.framework import Lowering, reason
+from planish.models.lower.framework import Lowering, reason, without_triton
 from planish.models.lower.inputs import Array, Dims, Inputs, Shape
 from planish.models.lower.interface import set_interface
 from planish.models.lower.named import open_source
@@ -54,6 +54,7 @@ class LowerResult:
         }
 
 
+@without_triton()
 def lower(
     source: object,
     target_path: str | os.PathLike[str] | None = None,

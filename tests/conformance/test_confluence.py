@@ -7,19 +7,16 @@ from pathlib import Path
 import pytest
 
 from planish import ir, passes
-from planish.models.zoo import ZOO
 from planish.passes import Fixpoint
 from planish.passes.manager import node_count
 from planish.passes.simplify.remove_dead_nodes import RemoveDeadNodes
+from tests.zoo_models import EVERY
 
 ORDERS = 20
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
-MODELS = [pytest.param(name, marks=[pytest.mark.lowering] if ZOO[name].is_lowered else []) for name in sorted(ZOO)]
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_order_reaches_the_same_size(name: str, bring: Callable[[str], Path]) -> None:
     path = bring(name)
     fixpoints = [stage for stage in passes.PIPELINES["simplify"] if isinstance(stage, Fixpoint)]

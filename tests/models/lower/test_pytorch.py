@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import cast
@@ -238,3 +239,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert found["inputs"] == {"input": "float[rows, 4]"}
     assert main([*command, "--shape", "bias=1"]) == 2
     assert capsys.readouterr() == ("", "planish: error: there is no input 'bias'; the inputs are input\n")
+
+
+BOTH = """
+import tensorflow
+import torch
+from planish.models.lower import lower
+
+found = lower(torch.nn.Linear(3, 2), shapes={"input": (1, 3)})
+print(found.exporter, "triton" in __import__("sys").modules)
+"""
+
+
+def test_behind_tensorflow() -> None:
+    """In a process of its own, which triton would end."""
+    done = subprocess.run([sys.executable, "-c", BOTH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["dynamo", "False"]

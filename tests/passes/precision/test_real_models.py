@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from planish.models.fetch import DownloadError
-from planish.models.zoo import ZOO, ZooError, fetch
+from planish.models.zoo import ZOO
 from planish.runtime.bindings import Binding
 from planish.runtime.made_up import Inputs
 from planish.runtime.precision import convert_precision
@@ -17,6 +17,7 @@ from planish.runtime.session import Session
 from tests.conformance.test_zoo import feeds_for
 from tests.equivalence import PLAIN
 from tests.passes.precision.test_convert_precision import HALF, converted, decibels
+from tests.zoo_models import EVERY
 
 DECIBELS = {"text-recognition": 25.0, "text-detection": 20.0, "silero-vad": 40.0}
 """Of results over errors, by the beginnings of names, else 50. On noise, where the last Sigmoid or Softmax is so far
@@ -26,14 +27,9 @@ from 1 that thousandths of what it reads are as much of what it gives.
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
-@pytest.mark.parametrize("name", [name for name, entry in ZOO.items() if not entry.is_lowered])
-def test_real_models_do_not_overflow_and_stay_near(name: str) -> None:
-    try:
-        path = fetch(name)
-    except ZooError as error:
-        if isinstance(error.__cause__, DownloadError):
-            pytest.skip(str(error))
-        raise
+@pytest.mark.parametrize("name", EVERY)
+def test_real_models_do_not_overflow_and_stay_near(name: str, bring: Callable[[str], Path]) -> None:
+    path = bring(name)
     found = converted(onnx.ModelProto.FromString(path.read_bytes()))
     assert found.rewrites
     watched = onnx.ModelProto()
@@ -52,13 +48,8 @@ def test_real_models_do_not_overflow_and_stay_near(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits-cnn", "magika", "silero-vad", "silero-vad-sequence", "text-orientation"])
-def test_what_costs_too_much_is_found(name: str, tmp_path: Path) -> None:
-    try:
-        path = fetch(name)
-    except ZooError as error:
-        if isinstance(error.__cause__, DownloadError):
-            pytest.skip(str(error))
-        raise
+def test_what_costs_too_much_is_found(name: str, tmp_path: Path, bring: Callable[[str], Path]) -> None:
+    path = bring(name)
     known = tuple(Binding(binding.shapes, binding.fixed) for binding in ZOO[name].bindings)
     result = convert_precision(path, tmp_path / "half.onnx", inputs=Inputs(known, {}, ZOO[name].ranges))
     assert result.found >= 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from planish.ir import DType, Graph, Node, Value
 from planish.ir.graph import constant
 from planish.ir.infer import infer
 from planish.models.architectures import ARCHITECTURES
-from planish.models.zoo import ZooError, fetch
 from planish.passes import PassError, PassRecord, PipelineError
 from planish.passes.errors import CalibrationError
 from planish.passes.prune.block_scores import BlockScores, load_block_scores
@@ -272,12 +271,10 @@ def test_architectures(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.network
+@pytest.mark.lowering
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "efficientnet-lite0"])
-def test_zoo(name: str) -> None:
-    try:
-        graph = ir.load(fetch(name))
-    except ZooError as error:
-        pytest.skip(str(error))
+def test_zoo(name: str, bring: Callable[[str], Path]) -> None:
+    graph = ir.load(bring(name))
     passes.run(graph, "simplify")
     symbols = {str(dim) for value in graph.inputs for dim in value.shape or () if not isinstance(dim, int)}
     assert len(held(graph, PruneBlocks(count=3), [dict.fromkeys(symbols, 2)], tolerance=1e-5)) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +14,6 @@ from planish import ir, passes
 from planish.ir import DType, Graph, Value
 from planish.ir.graph import Attribute
 from planish.models.architectures import ARCHITECTURES, Exporter
-from planish.models.zoo import ZooError, fetch
 from planish.passes import PassRecord, PipelineError
 from planish.passes.prune.prune_heads import PruneHeads
 from planish.runtime.importance import importance
@@ -305,12 +304,10 @@ def test_transformers_as_exporters_write_them(name: str, exporter: Exporter) -> 
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_minilm() -> None:
+@pytest.mark.lowering
+def test_minilm(bring: Callable[[str], Path]) -> None:
     """As it comes, simplified, and fused: 12 heads in each of 6 layers, of which each may lose another number."""
-    try:
-        path = fetch("all-MiniLM-L6-v2")
-    except ZooError as error:
-        pytest.skip(str(error))
+    path = bring("all-MiniLM-L6-v2")
     random = np.random.default_rng(0)
     values = {"input_ids": [random.integers(0, 30000, (3, 9))], "attention_mask": [np.tri(3, 9, 5, dtype=np.int64)]}
     for pipeline in ("fold-shapes", "simplify", "simplify,fuse"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from planish import ir
-from planish.models.zoo import ZOO, ZooError, fetch
+from planish.models.zoo import ZOO
 from planish.passes.prune.masking import mask_channels
 from planish.passes.prune.slicing import slice_channels
 from planish.passes.run import Run
@@ -13,18 +16,15 @@ from planish.runtime.providers import Target
 from planish.runtime.session import Session
 from tests.conformance.test_zoo import feeds_for
 from tests.passes.prune.pruned import analysed, at_random, parameters, same
+from tests.zoo_models import EVERY
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 _PLAIN = Target(threads=1, optimization="disabled")
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_without_channels_it_runs_at_every_shape(name: str) -> None:
-    try:
-        path = fetch(name)
-    except ZooError as error:
-        pytest.skip(str(error))
-    before = ir.emit(ir.load(path))
+@pytest.mark.parametrize("name", EVERY)
+def test_without_channels_it_runs_at_every_shape(name: str, bring: Callable[[str], Path]) -> None:
+    before = ir.emit(ir.load(bring(name)))
     graph, found = analysed(before)
     removal = at_random(found.groups, 0.3, seed=1)
     slice_channels(graph, removal, Run())
