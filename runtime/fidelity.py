@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from planish.runtime.samples import Feeds, Parts
 from planish.runtime.session import Result, Session
 
 Doubles = NDArray[np.float64]
+T = TypeVar("T")
 _TINY = 1e-30
 
 
@@ -77,12 +79,16 @@ def record(model: str | os.PathLike[str], parts: Parts[object], target: Target, 
     """Run the model on samples, and keep what went in and what came out of at most so many runs, evenly spread."""
     runs: list[tuple[Feeds, tuple[Doubles, ...]]] = []
     run = session_run(Session(model, target), lambda feeds, results: runs.append((dict(feeds), floats_of(results))))
-    items = [item for part in parts.parts for item in part]
-    step = max(1, len(items) // most)
-    for item in items[::step]:
+    for item in _spread([item for part in parts.parts for item in part], most):
         parts.runner.run(item, run)
-    kept = runs[:: max(1, math.ceil(len(runs) / most))]
+    kept = _spread(runs, most)  # a sample may run a model more than once
     return References(tuple([feeds for feeds, _ in kept]), tuple([outputs for _, outputs in kept]))
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    """So many at most, evenly spread."""
+    count = min(most, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def floats_of(results: Sequence[Result]) -> tuple[Doubles, ...]:

@@ -59,9 +59,11 @@ def test_nothing_but_zeros_is_no_division_by_zero(tmp_path: Path) -> None:
     assert references.fidelity(one, TARGET).cosine == 0
 
 
-def test_so_many_runs_are_kept_from_all_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "most", "kept"), [(20, 4, 4), (25, 24, 24), (49, 24, 24), (7, 24, 7)])
+def test_as_many_runs_are_kept_as_may_be_from_all_over(count: int, most: int, kept: int, tmp_path: Path) -> None:
     net = saved(tmp_path, "net.onnx", "y = Neg (x)")
-    given = feeds(20)
-    kept = record(net, parts_of(given, None), TARGET, 4)
-    assert 2 <= len(kept.feeds) <= 4
-    assert any(np.array_equal(np.asarray(kept.feeds[-1]["x"]), feed["x"]) for feed in given[10:])
+    given = feeds(count)
+    found = record(net, parts_of(given, None), TARGET, most).feeds
+    wanted = [given[place * count // kept]["x"] for place in range(kept)]
+    assert len(found) == kept
+    assert all(np.array_equal(np.asarray(one["x"]), x) for one, x in zip(found, wanted, strict=True))
