@@ -49,8 +49,7 @@ def test_what_is_counted_is_what_is_left(name: str, heads: bool, tmp_path: Path)
     }
     ir.save(graph, path)
     whole = macs(path, shapes)
-    if whole is None:
-        pytest.skip("its shapes depend on data")
+    assert whole is not None
     assert heads or found.groups
     cost, size = mac_cost(graph, keyed, EXTENTS), parameter_cost(graph, keyed)
     assert cost({}) == whole
